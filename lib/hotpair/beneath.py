@@ -1,0 +1,122 @@
+"""Open, rename and unlink under the root without following a link that a user could plant.
+
+Every function takes live paths. The parent directory is reached one component at a time with O_NOFOLLOW, and the
+last component is only ever touched through that directory's descriptor, so that swapping a directory for a link
+meanwhile reaches nothing outside (facts: openat(2), renameat2(2)).
+"""
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from hotpair import paths
+
+RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # linux/fs.h
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Place(NamedTuple):
+    """A name in an open directory: what all *at(2) calls want."""
+
+    fd: int
+    name: str
+
+
+def _descend(fd: int, name: str) -> int:
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+def open_directory(live: str) -> int:
+    """Return a descriptor of a live directory. Raises OSError (ELOOP or ENOTDIR) where a link is on the way."""
+    fd = os.open(paths.root() or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for name in live.split("/"):
+        if name:
+            fd = _descend(fd, name)
+    return fd
+
+
+@contextmanager
+def place(live: str) -> Iterator[Place]:
+    """Yield the place of a live path; its directory is closed afterwards."""
+    directory, name = live.rsplit("/", 1)
+    fd = open_directory(directory)
+    try:
+        yield Place(fd, name)
+    finally:
+        os.close(fd)
+
+
+def lstat(at: Place) -> os.stat_result | None:
+    """Return the stat of a name, or None when there is none."""
+    try:
+        return os.stat(at.name, dir_fd=at.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def open_read(at: Place) -> int:
+    """Return a descriptor for reading a file, never a link's target, never waiting for a pipe's other end."""
+    return os.open(at.name, _READ, dir_fd=at.fd)
+
+
+def inbox(at: Place, *names: str) -> int:
+    """Return a descriptor of the inbox beside a place, made if missing; refuses one that is not ours alone (EPERM)."""
+    fd = os.dup(at.fd)
+    for name in (paths.INBOX, *names):
+        try:
+            os.mkdir(name, 0o700, dir_fd=fd)
+        except FileExistsError:
+            pass  # made earlier; whose it is, is looked at next
+        fd = _descend(fd, name)
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            os.close(fd)
+            raise PermissionError(errno.EPERM, "inbox belongs to somebody else or is open to others", name)
+    return fd
+
+
+def rename(source: Place, target: Place, flags: int = 0) -> None:
+    """renameat2(2): with RENAME_NOREPLACE or RENAME_EXCHANGE, which Python's os.rename cannot ask for."""
+    result = _libc.renameat2(source.fd, os.fsencode(source.name), target.fd, os.fsencode(target.name), flags)
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), source.name, None, target.name)
+
+
+def open_for_writing(fd: int) -> bool | None:
+    """Say whether anybody has this file open for writing; None where the kernel cannot tell (not ours, or NFS).
+
+    A read lease is granted only while nobody has (fcntl(2), F_SETLEASE). It is given back at once.
+    """
+    held = hold_lease(fd)
+    if held:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    return None if held is None else True
+
+
+def hold_lease(fd: int) -> bool | None:
+    """Take a read lease: whoever opens the file for writing waits until we close it. False: somebody has it open."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel's word that somebody waits; its default is to kill us
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def lease_broken(fd: int) -> bool:
+    """Say whether somebody is waiting to open for writing a file that we hold a lease on."""
+    return fcntl.fcntl(fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK

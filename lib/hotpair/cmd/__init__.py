@@ -1,0 +1,1 @@
+"""One module per program in bin/: its story in calls, nothing else."""

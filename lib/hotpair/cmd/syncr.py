@@ -1,0 +1,83 @@
+"""syncr SET ID: an event arrived under watch ID of a set; mark it, and become the set's run unless one is under way."""
+
+import os
+from collections.abc import Sequence
+
+from hotpair import locks, marks, packages, quiet
+from hotpair.exits import UsageFail
+
+USAGE = """usage: syncr SET ID
+
+incrond starts this for every event under a watched directory; the lines in /etc/incron.d/hotpair-SET, which
+`hotpair tables` writes, are constant: they carry the name of the set and of the watch, never the name of a file.
+It marks the watch, tries the set's lock and, if it got it, sends what changed. It says nothing when all is well.
+
+  syncr etc 0      look at the set `etc` now, as if an event had arrived
+
+exit: 0 done or another run does it, 75 kept for later (peer away), 78 configuration, 64 usage"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Handle one event. Returns an os.EX_* value; nothing but the standard library's core is imported when quiet."""
+    if list(argv) in (["--help"], ["-h"]):
+        print(USAGE)
+        return os.EX_OK
+    if len(argv) != 2 or not _word(argv[0]) or not _word(argv[1]):
+        raise UsageFail("two words are wanted, a set and a watch", "see `syncr --help`")
+    set_name, watch = argv
+    try:
+        marks.add(set_name, watch)
+    except FileNotFoundError:
+        _first_time(set_name)
+        marks.add(set_name, watch)
+    code = os.EX_OK
+    worked = False
+    while marks.waiting(set_name):
+        lock = locks.try_run(set_name)
+        if lock is None:
+            return code  # the run under way looks at the marks again after it has let go
+        try:
+            if not marks.unfinished(set_name) and _quiet(set_name):
+                continue
+            worked = True
+            code = _run(set_name)
+        finally:
+            os.close(lock)
+    return _commands(set_name, code) if worked else code
+
+
+def _word(text: str) -> bool:
+    return bool(text) and all(c.isascii() and (c.isalnum() or c == "-") for c in text)
+
+
+def _quiet(set_name: str) -> bool:
+    """Clear the marks and look with stat alone."""
+    marks.take(set_name)
+    if not quiet.unchanged(set_name):
+        return False
+    marks.done(set_name)
+    return True
+
+
+def _first_time(set_name: str) -> None:
+    packages.add()
+    from hotpair import config
+
+    config.load().named(set_name)
+    marks.create(set_name)
+
+
+def _run(set_name: str) -> int:
+    packages.add()
+    from hotpair import config, peer, run
+
+    configuration = config.load()
+    ahead = peer.spawn(configuration.node, configuration.named(set_name).name)
+    return run.run(run.scope(configuration, set_name), ahead=ahead)
+
+
+def _commands(set_name: str, code: int) -> int:
+    """Run the commands that are owed, after the lock is free for the next event."""
+    from hotpair import archive, tasks
+
+    return tasks.run_due(archive.connect(), set_name) and os.EX_TEMPFAIL or code

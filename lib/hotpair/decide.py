@@ -1,0 +1,69 @@
+"""Decide, without looking at anything, what becomes of a proposed change: a table of cases.
+
+`base` is what the proposer thinks both agreed on, `there` what it proposes, `here` our live state, `agreed` what our
+own archive says. None is an absent path. Both nodes come to the same winner whichever asks first.
+"""
+
+from typing import NamedTuple
+
+from hotpair.scan import State
+
+
+class Answer(NamedTuple):
+    """What to do: "have" (already so), "take", "lost" (ours stays), "held"; and whether both had changed."""
+
+    action: str
+    conflict: bool = False
+
+
+def decide(
+    base: State | None,
+    there: State | None,
+    here: State | None,
+    agreed: State | None,
+    from_peer: bool,
+    prefer: str,
+    nodes: tuple[str, str],
+) -> Answer:
+    """Return the answer to one proposed change. `nodes` are the names of this node and the proposer."""
+    if here == there:
+        return Answer("have")
+    if there is None and here != agreed:
+        # Deletes are causal: only what both agreed on may be removed. Ours was written since, so it survives.
+        return Answer("lost", conflict=True)
+    if here == base:
+        return Answer("take")
+    if here == agreed and from_peer:
+        # We changed nothing: our state is one that the proposer itself sent, whose receipt it never heard of.
+        return Answer("take")
+    winner = win(base, here, there, prefer, nodes)
+    if winner is None:
+        return Answer("held", conflict=True)
+    return Answer("lost" if winner == nodes[0] else "take", conflict=True)
+
+
+def win(
+    base: State | None, here: State | None, there: State | None, prefer: str, nodes: tuple[str, str]
+) -> str | None:
+    """Return the name of the node whose state wins, or None when a person must say. The states differ."""
+    if here is None or there is None:
+        return nodes[1] if here is None else nodes[0]  # an edit against a delete: the edit survives
+    if prefer == "hold":
+        return None
+    if here.content != there.content and base is not None:
+        # Metadata never costs a content: who wrote wins over who only changed mode, owner or time.
+        if here.content == base.content:
+            return nodes[1]
+        if there.content == base.content:
+            return nodes[0]
+    if prefer in nodes:
+        return prefer
+    ours, theirs = _rank(here), _rank(there)
+    if ours == theirs:
+        return max(nodes)
+    return nodes[0] if ours > theirs else nodes[1]
+
+
+def _rank(state: State) -> tuple[object, ...]:
+    """Newest first; what follows only makes both nodes choose alike when clocks do not."""
+    return (state.mtime_ns, state.digest, state.mode, state.uid, state.gid, state.xattrs, state.kind)

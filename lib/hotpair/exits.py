@@ -1,0 +1,72 @@
+"""The one exception family: what went wrong, the exit code, and what to do about it."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from hotpair import log
+
+
+class Fail(Exception):
+    """A failure a person can act on: `message` (one line), `remedy` (what to do), `code` (an os.EX_* value)."""
+
+    code = os.EX_SOFTWARE
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.remedy}" if self.remedy else self.message
+
+
+class UsageFail(Fail):
+    """Wrong words on the command line."""
+
+    code = os.EX_USAGE
+
+
+class ConfigFail(Fail):
+    """The configuration cannot be used; nothing has been done."""
+
+    code = os.EX_CONFIG
+
+
+class Later(Fail):
+    """A temporary failure: peer away, lock held, disk full. Nothing is lost; cron tries again."""
+
+    code = os.EX_TEMPFAIL
+
+
+class Refused(Fail):
+    """The other side said no, or sent what the protocol forbids."""
+
+    code = os.EX_PROTOCOL
+
+
+class NoInput(Fail):
+    """What was asked for does not exist."""
+
+    code = os.EX_NOINPUT
+
+
+def guard(main: Callable[[Sequence[str]], int]) -> int:
+    """Run `main(argv)`, turn what it raises into one line and an exit code, and return that code."""
+    try:
+        return main(sys.argv[1:])
+    except Fail as fail:
+        log.error(str(fail))
+        return fail.code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return os.EX_OK
+    except KeyboardInterrupt:
+        return 130
+    except Exception as bug:
+        frame = bug.__traceback__
+        while frame and frame.tb_next:
+            frame = frame.tb_next
+        where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "?"
+        log.error(f"internal error at {where}: {type(bug).__name__}: {bug}: please report this line")
+        return os.EX_SOFTWARE

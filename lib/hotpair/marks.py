@@ -1,0 +1,63 @@
+"""Marks: "something may have changed under watch ID". Events in, before anything else.
+
+A mark is a file with one byte per event. `take` claims the marks by renaming them from `new` to `taken`, so that a
+run that is killed leaves its claim behind for cron's minute job; `done` forgets the claim. An event that arrives
+during a run makes a new mark, and the run looks again after it has let go of its lock.
+"""
+
+import os
+
+from hotpair import paths
+
+
+def _directory(set_name: str, which: str) -> str:
+    return paths.set_state(set_name, "marks", which)
+
+
+def add(set_name: str, watch: str) -> None:
+    """Add one event to the mark of a watch. Raises FileNotFoundError when the set has no tables yet."""
+    path = _directory(set_name, "new") + "/" + watch
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(fd, b".")
+    finally:
+        os.close(fd)
+
+
+def create(set_name: str) -> None:
+    """Make the directories that `add` needs."""
+    for which in ("new", "taken"):
+        paths.make_private(_directory(set_name, which))
+
+
+def _names(set_name: str, which: str) -> list[str]:
+    try:
+        return os.listdir(_directory(set_name, which))
+    except FileNotFoundError:
+        return []
+
+
+def waiting(set_name: str) -> bool:
+    """Say whether an event arrived that no run has claimed."""
+    return bool(_names(set_name, "new"))
+
+
+def unfinished(set_name: str) -> bool:
+    """Say whether a run that claimed events never ended well."""
+    return bool(_names(set_name, "taken"))
+
+
+def take(set_name: str) -> dict[str, int]:
+    """Claim all marks and return how many events each watch had. To be called before looking at any file."""
+    new, taken = _directory(set_name, "new"), _directory(set_name, "taken")
+    events = {}
+    for watch in _names(set_name, "new"):
+        os.rename(f"{new}/{watch}", f"{taken}/{watch}")
+        events[watch] = os.stat(f"{taken}/{watch}").st_size
+    return events
+
+
+def done(set_name: str) -> None:
+    """Forget what was claimed: what it announced has been dealt with."""
+    for watch in _names(set_name, "taken"):
+        os.unlink(f"{_directory(set_name, 'taken')}/{watch}")

@@ -1,0 +1,128 @@
+"""Reach the peer: start syncr-receive there, over ssh or under another root prefix, and greet it."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from hotpair import paths
+from hotpair.config import FilesSet, Node
+from hotpair.exits import Later, Refused
+from hotpair.failover import role
+from hotpair.wire import PROTOCOL, Wire
+
+BYE = 5.0  # seconds the other end has to finish after the last word
+
+
+def hello(node: Node, files: FilesSet) -> dict[str, Any]:
+    """Return the first message of either end."""
+    me = role.current()
+    return {
+        "hotpair": PROTOCOL,
+        "node": node.name,
+        "boot": role.boot_id(),
+        "role": me.role,
+        "epoch": me.epoch,
+        "set": files.name,
+        "settings": files.settings(),
+    }
+
+
+def ssh_command(node: Node, set_name: str) -> list[str]:
+    """Return the argv that reaches the peer: pinned host key, our key alone, one connection kept for a minute."""
+    options = {
+        "BatchMode": "yes",
+        "IdentitiesOnly": "yes",
+        "IdentityFile": paths.under(node.ssh_key),
+        "UserKnownHostsFile": paths.under(node.ssh_known_hosts),
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "yes",
+        "ForwardAgent": "no",
+        "ControlMaster": "auto",
+        "ControlPath": paths.runtime("ssh-%C"),
+        "ControlPersist": "90",  # longer than cron's minute, so that the next change finds it open
+        "ConnectTimeout": f"{node.connect_timeout:.0f}",
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "2",
+        "LogLevel": "ERROR",
+    }
+    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    host = node.peer.partition(":")[2]
+    return ["ssh", "-F", "none", *words, "-p", str(node.ssh_port), "-l", node.ssh_user, host, "syncr-receive", set_name]
+
+
+def spawn(node: Node, set_name: str) -> subprocess.Popen[bytes]:
+    """Start the peer's end with its standard streams in our hands."""
+    kind, _, where = node.peer.partition(":")
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+    if kind == "local":
+        program = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../bin/syncr-receive"))
+        command = [program, set_name]
+        environment["HOTPAIR_ROOT"] = where
+    else:
+        paths.make_private(paths.runtime())
+        command = ssh_command(node, set_name)
+    try:
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=environment
+        )
+    except OSError as error:
+        raise Later(f"cannot start {command[0]}: {error.strerror}") from error
+
+
+class Peer:
+    """An open conversation, greeted: `wire`, the peer's name and the nonce that proves our lines are of today."""
+
+    def __init__(self, process: subprocess.Popen[bytes], wire: Wire, answer: dict[str, Any]) -> None:
+        self.process, self.wire, self.answer = process, wire, answer
+        self.name = str(answer["node"])
+        self.nonce = str(answer["nonce"])
+
+
+@contextmanager
+def conversation(node: Node, files: FilesSet, process: subprocess.Popen[bytes] | None = None) -> Iterator[Peer]:
+    """Talk with the peer about one set. Raises Later when it is away, Refused when it says no.
+
+    process: the peer's end when it was started ahead, so that it comes up while we look at our files.
+    """
+    process = process or spawn(node, files.name)
+    assert process.stdin and process.stdout and process.stderr
+    wire = Wire(process.stdout.fileno(), process.stdin.fileno(), node.io_timeout)
+    try:
+        wire.send(**hello(node, files))
+        # A slow peer must have time to start Python; ssh itself gives up after its own time-out.
+        answer = wire.receive(node.connect_timeout + 10)
+        if "refused" in answer:
+            raise Refused(f"the peer refuses: {answer['refused']}")
+        if answer.get("hotpair") != PROTOCOL or "nonce" not in answer or "node" not in answer:
+            raise Refused("the peer speaks another protocol: install the same version on both nodes")
+        yield Peer(process, wire, answer)
+        wire.send(bye=True)
+        process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(BYE)
+    except Later as away:
+        raise Later(_why(process, away), f"is {node.peer} up, and does its key still hold?") from away
+    finally:
+        close(process)
+
+
+def close(process: subprocess.Popen[bytes]) -> None:
+    """End the peer's end for certain."""
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream:
+            stream.close()
+
+
+def _why(process: subprocess.Popen[bytes], away: Later) -> str:
+    """Return what ssh said last, which tells more than a closed pipe."""
+    process.kill()
+    assert process.stderr
+    os.set_blocking(process.stderr.fileno(), False)  # ssh's kept connection may hold it open
+    said = (process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
+    return f"{away.message} ({said[-1]})" if said else away.message
+
+

@@ -1,0 +1,159 @@
+"""The run of a set: look, propose, carry, record, until nothing moves. The caller holds the set's run lock."""
+
+import os
+import subprocess
+import time
+from typing import NamedTuple
+
+from hotpair import archive, compare, detect, locks, log, marks, peer, sections, send
+from hotpair.config import Config
+from hotpair.detect import Change, Scope
+from hotpair.exits import Fail, Later, Refused
+from hotpair.pauses import growing
+
+PATIENCE = 5.0  # seconds a run waits for files that move; then cron's minute job looks again
+PAUSE = 0.02  # seconds between two looks at files that move
+ROUNDS = 5  # comparisons until a sweep says that the nodes do not come to rest
+
+
+class Result(NamedTuple):
+    """What a sweep found."""
+
+    code: int
+    repaired: int = 0
+    differences: tuple[compare.Difference, ...] = ()
+
+
+def scope(configuration: Config, set_name: str) -> Scope:
+    """Open everything that a run of one set works with."""
+    node = configuration.node
+    return Scope(
+        node,
+        configuration.named(set_name),
+        archive.Archive(archive.connect(), node.peer, set_name),
+        sections.load(),
+    )
+
+
+def due(scope: Scope, changes: list[Change], force: bool) -> list[Change]:
+    """Leave out what is held or failed and not to be tried again yet."""
+    now = time.time()
+    waiting = {(p.path, p.subject) for p in scope.archive.problems() if p.kind in ("held", "failed") and p.due > now}
+    return [change for change in changes if force or (change.path, change.subject) not in waiting]
+
+
+def run(scope: Scope, force: bool = False, ahead: subprocess.Popen[bytes] | None = None) -> int:
+    """Send every change of the set. Returns EX_OK, or EX_TEMPFAIL when something is left for later.
+
+    force: do not wait for a pause to end. ahead: the peer's end, started before we looked.
+    """
+    name, absences, deadline = scope.files.name, dict[str, float](), time.monotonic() + PATIENCE
+    try:
+        while True:
+            marks.take(name)
+            found = _survey(scope, absences)
+            wanted = due(scope, found.changes, force)
+            outcome = send.Outcome()
+            if wanted:
+                outcome, ahead = _send(scope, wanted, force, ahead), None
+            if not (found.unsettled or outcome.again):
+                break
+            if time.monotonic() > deadline:
+                return os.EX_TEMPFAIL
+            time.sleep(PAUSE)
+        marks.done(name)
+        return os.EX_OK
+    except (Later, Refused) as fail:
+        _away(scope, fail)
+        return os.EX_TEMPFAIL
+    finally:
+        if ahead:
+            peer.close(ahead)
+
+
+def _survey(scope: Scope, absences: dict[str, float]) -> detect.Survey:
+    with locks.state(scope.files.name):
+        return detect.survey(scope, absences)
+
+
+def _send(scope: Scope, wanted: list[Change], force: bool, ahead: subprocess.Popen[bytes] | None) -> send.Outcome:
+    if not force:
+        _wait_for_pause(scope)
+    with peer.conversation(scope.node, scope.files, ahead) as other:
+        _back(scope)
+        outcome = send.send(scope, other, wanted)
+        if outcome.turn:
+            other.wire.send(turn=True)
+            other.wire.expect("done", compare.TURN)
+        return outcome
+
+
+def _wait_for_pause(scope: Scope) -> None:
+    for problem in scope.archive.problems():
+        if problem.kind == "peer" and problem.due > time.time():
+            raise Later(problem.detail)
+
+
+def _away(scope: Scope, fail: Fail) -> None:
+    """Remember that the peer is away and when to try again; say it once."""
+    known = [p for p in scope.archive.problems() if p.kind == "peer"]
+    if known and known[0].due > time.time():
+        return
+    pause = growing(known[0].attempts + 1 if known else 1, 5, 900)
+    if scope.archive.problem("", "peer", "", str(fail), time.time() + pause):
+        log.error(f"{scope.files.name}: {scope.node.peer}: {fail}")
+
+
+def _back(scope: Scope) -> None:
+    if any(p.kind == "peer" for p in scope.archive.problems()):
+        scope.archive.solved("", "peer")
+        log.notice(f"{scope.files.name}: {scope.node.peer} is back")
+
+
+def sweep(scope: Scope, force: bool = False) -> Result:
+    """Compare the whole set both ways and repair what differs, until both sides are equal."""
+    announced = marks.waiting(scope.files.name) or marks.unfinished(scope.files.name)
+    repaired = 0
+    try:
+        if not force:
+            _wait_for_pause(scope)
+        marks.take(scope.files.name)
+        absences: dict[str, float] = {}
+        with peer.conversation(scope.node, scope.files) as other:
+            _back(scope)
+            for _ in range(ROUNDS):
+                found = _settled_survey(scope, absences)
+                repaired += 0 if announced else found.noticed
+                outcome = send.send(scope, other, due(scope, found.changes, force))
+                started = time.time()
+                differences = compare.ask(scope, other)
+                if not differences:
+                    scope.archive.note("proved", started)
+                    break
+                mine = {change.path for change in found.changes}
+                orphans = compare.orphans(differences, mine)
+                outcome = outcome.plus(send.send(scope, other, orphans))
+                if outcome.turn or any(d.theirs_changed for d in differences):
+                    other.wire.send(turn=True)
+                    other.wire.expect("done", compare.TURN)
+                elif not outcome.agreed and not outcome.again:
+                    break
+    except (Later, Refused) as fail:
+        _away(scope, fail)
+        return Result(os.EX_TEMPFAIL, repaired)
+    finally:
+        if repaired:
+            scope.archive.note("repaired", scope.archive.fact("repaired") + repaired)
+    if differences:
+        return Result(os.EX_TEMPFAIL, repaired, tuple(differences))
+    marks.done(scope.files.name)
+    return Result(os.EX_OK, repaired)
+
+
+def _settled_survey(scope: Scope, absences: dict[str, float]) -> detect.Survey:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = _survey(scope, absences)
+        if not found.unsettled or time.monotonic() > deadline:
+            return found
+        time.sleep(PAUSE)

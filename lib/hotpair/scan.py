@@ -1,0 +1,144 @@
+"""Look at one live file: its whole state, and the stat signature under which that state was read."""
+
+import hashlib
+import os
+import stat
+import time
+from base64 import b64decode, b64encode
+from typing import NamedTuple
+
+from hotpair import beneath
+from hotpair.exits import Later
+
+RACY = 0.02  # seconds: a file as young as the look may change again under the same ctime (HZ=100: 10 ms a tick)
+UNSETTLED = 2.0  # seconds a file that is open for writing must have rested before it is taken all the same
+CHUNK = 1 << 20
+XATTRS = ("user.", "trusted.", "security.capability", "system.posix_acl_")  # labels of SELinux are each node's own
+
+
+class State(NamedTuple):
+    """What both nodes must agree on about a path. An absent path has no State but None."""
+
+    kind: str  # "file", "link", "directory" or "other"
+    size: int  # bytes; 0 unless a file
+    mode: int  # permission bits; 0 for a link
+    uid: int
+    gid: int
+    mtime_ns: int  # 0 for a directory, whose mtime is its entries' business
+    digest: str  # blake2b-256 of the content, or a link's value, or ""
+    xattrs: tuple[tuple[str, str], ...]  # name and base64 value, sorted; ACLs are xattrs to the kernel
+
+    @property
+    def content(self) -> tuple[str, str]:
+        """What was written, without who may read it and when."""
+        return self.kind, self.digest
+
+
+class Unsettled(Later):
+    """The file moves while it is read, or somebody has it open for writing: to be looked at again."""
+
+
+def from_json(value: object) -> State | None:
+    """Make a State of what the wire or the archive holds. Raises ValueError for anything else."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 8 or value[0] not in ("file", "link", "directory", "other"):
+        raise ValueError("not a state")
+    kind, *numbers, digest, xattrs = value
+    size, mode, uid, gid, mtime_ns = numbers
+    if not all(type(n) is int for n in numbers) or not isinstance(digest, str) or not isinstance(xattrs, list):
+        raise ValueError("not a state")
+    pairs = []
+    for pair in xattrs:
+        name, data = pair
+        if not (isinstance(name, str) and name.startswith(XATTRS) and isinstance(data, str)):
+            raise ValueError("not an extended attribute that is carried")
+        b64decode(data, validate=True)
+        pairs.append((name, data))
+    return State(kind, size, mode, uid, gid, mtime_ns, digest, tuple(pairs))
+
+
+def signature(found: os.stat_result) -> str:
+    """Return the stat signature: as long as it stays, so does what was read under it."""
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def trusted(found: os.stat_result) -> str:
+    """Return the signature, or "" for a file so young that its next change could carry the same one."""
+    return signature(found) if time.time() - found.st_ctime > RACY else ""
+
+
+def digest_of(fd: int, copy_to: int | None = None) -> str:
+    """Return the digest of a file's content from its start, writing what is read to another descriptor if given."""
+    sum_ = hashlib.blake2b(digest_size=32)
+    os.lseek(fd, 0, os.SEEK_SET)
+    while chunk := os.read(fd, CHUNK):
+        sum_.update(chunk)
+        if copy_to is not None:
+            write_all(copy_to, chunk)
+    return sum_.hexdigest()
+
+
+def write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _xattrs(fd: int) -> tuple[tuple[str, str], ...]:
+    names = [n for n in os.listxattr(fd) if n.startswith(XATTRS) and not n.startswith("trusted.overlay.")]
+    return tuple(sorted((name, b64encode(os.getxattr(fd, name)).decode()) for name in names))
+
+
+def look(live: str, settle: float = 0.0) -> tuple[State | None, os.stat_result | None]:
+    """Return the state of a live path and the stat it was read under; None and None when it is absent.
+
+    settle: seconds that must have passed since the last change. Raises Unsettled, and OSError for a parent that
+    cannot be entered (a missing parent is an absent path).
+    """
+    try:
+        with beneath.place(live) as at:
+            found = beneath.lstat(at)
+            if found is None:
+                return None, None
+            return state_of(at, found, settle), found
+    except FileNotFoundError:
+        return None, None
+
+
+def state_of(at: beneath.Place, found: os.stat_result, settle: float = 0.0) -> State:
+    """Return the state of what stands at a place, whose stat is `found`. Raises Unsettled."""
+    owner = found.st_uid, found.st_gid
+    if stat.S_ISLNK(found.st_mode):
+        return State("link", 0, 0, *owner, found.st_mtime_ns, os.readlink(at.name, dir_fd=at.fd), ())
+    mode = stat.S_IMODE(found.st_mode)
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        return State("other", 0, mode, *owner, 0, "", ())
+    try:
+        fd = beneath.open_read(at)
+    except OSError as gone:
+        raise Unsettled(f"{at.name}: {gone.strerror} while it was looked at") from gone
+    try:
+        if stat.S_ISDIR(found.st_mode):
+            return State("directory", 0, mode, *owner, 0, "", _xattrs(fd))
+        _settled(at.name, fd, settle)
+        state = State("file", found.st_size, mode, *owner, found.st_mtime_ns, digest_of(fd), _xattrs(fd))
+        if signature(os.fstat(fd)) != signature(found):
+            raise Unsettled(f"{at.name}: changed while it was read")
+        return state
+    finally:
+        os.close(fd)
+
+
+def _settled(name: str, fd: int, settle: float) -> None:
+    """Raise Unsettled for a file that is still being written, or younger than `settle` seconds."""
+    age = time.time() - os.fstat(fd).st_ctime  # the kernel's own clock: no utime(2) moves it
+    if 0 <= age < settle:
+        raise Unsettled(f"{name}: changed {age:.1f} s ago, to rest for {settle:g} s")
+    if age < UNSETTLED and beneath.open_for_writing(fd) is not False:
+        raise Unsettled(f"{name}: somebody has it open for writing")
+
+
+def subject(state: State | None) -> str:
+    """Return a short name of a state, for what is remembered about it."""
+    return hashlib.blake2b(repr(state).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

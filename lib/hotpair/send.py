@@ -1,0 +1,133 @@
+"""Send: propose changes to the peer, carry the contents it wants, and record what it says became of them."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from hotpair import detect, keep, locks, log, payload, scan
+from hotpair.archive import transaction
+from hotpair.detect import Change, Scope
+from hotpair.exits import Refused
+from hotpair.pauses import growing
+from hotpair.peer import Peer
+
+BATCH_ENTRIES = 100
+BATCH_BYTES = 64 << 20  # a larger file goes alone, so that it holds up nobody
+LINE_BYTES = 400_000  # of proposals in one message, far below what the wire allows
+APPLY = 3600.0  # seconds: checks may take long, and a dead peer is noticed by ssh itself
+HELD_PAUSE = 900.0  # seconds until a change that a person must decide is asked about again
+
+
+class Outcome(NamedTuple):
+    """What became of what was sent."""
+
+    agreed: int = 0
+    payloads: int = 0
+    again: bool = False  # something moved meanwhile: look again now
+    turn: bool = False  # the peer's own state won, or differs: it has to send
+    waiting: int = 0  # held, or failed and to be tried later
+
+    def plus(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            self.agreed + other.agreed,
+            self.payloads + other.payloads,
+            self.again or other.again,
+            self.turn or other.turn,
+            self.waiting + other.waiting,
+        )
+
+
+def batches(changes: list[Change]) -> Iterator[list[Change]]:
+    """Yield the changes in bounded batches, small files before large ones."""
+    batch: list[Change] = []
+    entries = total = text = 0
+    for change in sorted(changes, key=lambda c: (c.new.size if c.new else 0, c.path)):
+        size, line = (change.new.size if change.new else 0), len(json.dumps(change))
+        if batch and (entries >= BATCH_ENTRIES or total + size > BATCH_BYTES or text + line > LINE_BYTES):
+            yield batch
+            batch, entries, total, text = [], 0, 0, 0
+        batch.append(change)
+        entries, total, text = entries + 1, total + size, text + line
+    if batch:
+        yield batch
+
+
+def send(scope: Scope, peer: Peer, changes: list[Change]) -> Outcome:
+    """Send changes batch by batch. Raises Later or Refused when the conversation breaks; what was recorded stays."""
+    outcome = Outcome()
+    for batch in batches(changes):
+        outcome = outcome.plus(_send_batch(scope, peer, batch))
+    return outcome
+
+
+def _send_batch(scope: Scope, peer: Peer, batch: list[Change]) -> Outcome:
+    peer.wire.send(propose=batch, nonce=peer.nonce)
+    answers = _list(peer.wire.expect("answers"), len(batch))
+    wanted = [change for change, answer in zip(batch, answers, strict=True) if answer.get("action") == "want"]
+    _carry(scope, peer, wanted)
+    peer.wire.send(apply=True)
+    verdicts = _list(peer.wire.expect("verdicts", APPLY), len(batch))
+    outcome = Outcome(payloads=len(wanted))
+    with locks.state(scope.files.name):
+        with transaction(scope.archive.db):
+            for change, verdict in zip(batch, verdicts, strict=True):
+                outcome = outcome.plus(record(scope, peer.name, change, verdict))
+        detect.write_index(scope)
+    return outcome
+
+
+def _list(value: Any, length: int) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or len(value) != length or not all(isinstance(item, dict) for item in value):
+        raise Refused("the peer's answer does not fit what was proposed")
+    return value
+
+
+def _carry(scope: Scope, peer: Peer, wanted: list[Change]) -> None:
+    """Carry the wanted contents: one rsync for each inbox, small files without."""
+    large: dict[str, list[tuple[str, scan.State]]] = {}
+    for change in wanted:
+        assert change.new
+        if change.new.size > scope.node.rsync_above:
+            large.setdefault(change.path.rsplit("/", 1)[0], []).append((change.path, change.new))
+        else:
+            peer.wire.send(bytes=change.path)
+            payload.send_small(peer.wire, scope.files, change.path)
+    for files in large.values():
+        peer.wire.send(rsync=[path for path, _ in files])
+        payload.send_large(peer.wire, scope.files, files, scope.node.io_timeout)
+
+
+def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]) -> Outcome:
+    """Record one verdict: what both now agree on, or why not. The caller holds the state lock."""
+    action, why = verdict.get("action"), str(verdict.get("why", ""))[:500]
+    archive, path = scope.archive, change.path
+    if verdict.get("conflict"):
+        note_conflict(scope, path, change.new, f"{peer_name}: {action}: {why}")
+    if action in ("applied", "have"):
+        agree(scope, path, change.new)
+        return Outcome(agreed=1)
+    if action == "lost":
+        return Outcome(turn=True)
+    if action == "busy":
+        return Outcome(again=True)
+    if action == "held":
+        archive.problem(path, "held", change.subject, why, time.time() + HELD_PAUSE)
+        return Outcome(waiting=1)
+    tried = sum(p.attempts for p in archive.problems() if (p.path, p.subject) == (path, change.subject))
+    if archive.problem(path, "failed", change.subject, f"{peer_name}: {why}", time.time() + growing(tried + 1, 60, 3600)):
+        log.error(f"{scope.files.name}: {path}: {peer_name} could not take it: {why}")
+    return Outcome(waiting=1)
+
+
+def agree(scope: Scope, path: str, state: scan.State | None) -> None:
+    """Record that both nodes had this state, and let go of generations past `keep`."""
+    scope.archive.put(path, scope.archive.row(path)._replace(agreed=state, from_peer=False))
+    scope.archive.solved(path, "failed", "held")
+    keep.trim(scope.files, path)
+
+
+def note_conflict(scope: Scope, path: str, state: scan.State | None, detail: str) -> None:
+    """List a conflict, and say it once."""
+    if scope.archive.problem(path, "conflict", scan.subject(state), detail):
+        log.notice(f"{scope.files.name}: conflict at {path}: {detail}")
