@@ -24,6 +24,7 @@ CREATE TABLE problem (peer TEXT, set_name TEXT, path BLOB, kind TEXT, since REAL
 CREATE TABLE content (path BLOB, digest TEXT, node TEXT, seen_at REAL, PRIMARY KEY (path, digest)) WITHOUT ROWID;
 CREATE TABLE owed (id INTEGER PRIMARY KEY, set_name TEXT, section TEXT, path BLOB, since REAL,
     attempts INTEGER DEFAULT 0, due REAL DEFAULT 0, failure TEXT DEFAULT '');
+CREATE UNIQUE INDEX owed_once ON owed (section, set_name, path);
 PRAGMA user_version = 1;
 """
 

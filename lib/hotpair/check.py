@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from hotpair import config, log, paths, sections, watch
+from hotpair import config, log, sections, watch
 from hotpair.config import Config
 from hotpair.exits import ConfigFail
 
@@ -17,7 +17,7 @@ def problems() -> tuple[Config | None, list[str]]:
     configuration, lines = None, []
     try:
         configuration, found = config.examine()
-        lines += [str(problem) for problem in found]
+        lines += [str(problem) for problem in sorted(found, key=lambda p: p.line)]
     except ConfigFail as fail:
         lines.append(str(fail))
     try:
@@ -35,15 +35,9 @@ def _says(*command: str) -> str:
 
     try:
         start: Any = sh.Command(command[0])
-        return str(start(*command[1:], _timeout=10, _env={**_environment(), "LC_ALL": "C"}))
+        return str(start(*command[1:], _timeout=10))
     except (sh.CommandNotFound, sh.ErrorReturnCode, sh.TimeoutException):
         return ""
-
-
-def _environment() -> dict[str, str]:
-    from hotpair import child
-
-    return child.environment()
 
 
 def rsync_warning() -> str:

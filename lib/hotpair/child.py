@@ -21,7 +21,6 @@ TAIL = 4096  # bytes of output that are kept: the last line is all that is shown
 SHOWN = 200  # characters of that line
 PIPE = 1 << 16  # bytes a pipe holds
 LONGEST = 2e6  # seconds that one poll(2) can last: its argument is an int of milliseconds
-RESET = (signal.SIGHUP, signal.SIGIO, signal.SIGXFSZ)  # ignored by sh, by us, by Python; the child inherits that
 
 
 def environment(**facts: str) -> dict[str, str]:
@@ -63,7 +62,7 @@ def run(
         )
     except sh.ForkException as failed:
         os.close(output)
-        return f"not started: {str(failed).strip().splitlines()[-1]}"[:SHOWN]
+        return f"not started: {str(failed).strip().splitlines()[-1].strip()}"[:SHOWN]
     finally:
         os.close(write_end)
         os.close(given)
@@ -86,8 +85,10 @@ def _prepare(record: int | None) -> Callable[[], None]:
 
     def prepare() -> None:
         os.umask(0o022)
-        for number in RESET:
+        # what sh, Python, we or `hotpair &` ignore would stay ignored: a service could not be reloaded by SIGHUP
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if record is not None:
             os.pwrite(record, f"{os.getpid()} {_born(os.getpid()):>20}\n".encode(), 0)
 

@@ -99,3 +99,12 @@ def turn(scope: Scope) -> int:
         return run.run(scope, force=True)
     finally:
         os.close(lock)
+
+
+def acknowledge(scope: Scope, path: Any) -> bool:
+    """Drop the conflict that a path has, as a person on the peer said; return whether it had one."""
+    if not isinstance(path, str) or not scope.files.covers(path):
+        raise Refused("not a path of this set")
+    had = any(p.path == path and p.kind in ("conflict", "held") for p in scope.archive.problems())
+    scope.archive.solved(path, "conflict", "held")  # one that is not over comes back with the next proposal
+    return had

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hotpair import ini, paths
+from hotpair import globs, ini, paths
 from hotpair.exits import ConfigFail
 
 SET_NAME = re.compile(r"[a-z0-9-]+")
 GLOB = re.compile(r"[*?\[]")
+OWN = ("/etc/hotpair/hotpair.ini", "/var/lib/hotpair", "/run/hotpair")  # never shared: they say which node this is
 
 
 class Option(NamedTuple):
@@ -81,6 +82,19 @@ def number(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    if not 0 < number(text) < 65536:
+        raise ValueError(text)
+    return number(text)
+
+
+def limit(text: str) -> float:
+    """Parse a time-out, which less than a second would make of every slow answer."""
+    if seconds(text) < 1:
+        raise ValueError(text)
+    return seconds(text)
+
+
 def size(text: str) -> int:
     """Parse a size in bytes: 4096, 32K, 1M, 2G."""
     unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 0)
@@ -109,11 +123,11 @@ NODE = {
     "name": Option("", shaped(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "this node's name, letters, digits, dots and dashes"),
     "peer": Option("", shaped(r"ssh:[A-Za-z0-9][A-Za-z0-9.:-]*|local:/.+"), "ssh:HOST or local:/PREFIX"),
     "ssh-user": Option("root", shaped(r"[a-z_][a-z0-9_-]*"), "a user name"),
-    "ssh-port": Option("22", number, "a port number"),
+    "ssh-port": Option("22", port, "a port number from 1 to 65535"),
     "ssh-key": Option("/etc/hotpair/id_ed25519", shaped(r"/.+"), "an absolute path"),
     "ssh-known-hosts": Option("/etc/hotpair/known_hosts", shaped(r"/.+"), "an absolute path"),
-    "connect-timeout": Option("5", seconds, "seconds"),
-    "io-timeout": Option("60", seconds, "seconds"),
+    "connect-timeout": Option("5", limit, "seconds, 1 at least"),
+    "io-timeout": Option("60", limit, "seconds, 1 at least"),
     "rsync-above": Option("32K", size, "a size such as 32K, 1M or 0"),
 }
 FILES = {
@@ -158,31 +172,28 @@ def _component(name: str, glob: str) -> bool:
     return fnmatch.fnmatchcase(name, glob) and name != paths.INBOX and (name[:1] != "." or glob[:1] == ".")
 
 
-def _check_path(section: ini.Section, path: str, beside: bool) -> None:
-    clean = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+def _check_path(section: ini.Section, path: str) -> None:
+    parts = path.split("/")[1:]
     if not path.startswith("/"):
         section.problem(f"{path!r} is a relative path", f"write /{path}", "paths", path)
-    elif path != clean or ".." in path.split("/"):
-        section.problem(f"{path!r} is not a plain path", "write it without //, . and ..", "paths", path)
-    elif paths.INBOX in path.split("/"):
-        section.problem(f"{path!r} is hotpair's own", f"leave out {paths.INBOX}", "paths", path)
-    elif beside and _matches_own_copies(path):
-        section.problem(
-            f"{path!r} would take its own numbered copies for files", "write generations = store", "paths", path
-        )
+    elif not all(parts) or "." in parts or ".." in parts:
+        remedy = "write it without //, . and .. and no / at its end"
+        section.problem(f"{path!r} is not a plain path", remedy, "paths", path)
+    elif paths.INBOX in parts or any(globs.meet(path, own) or _below(parts, own) for own in OWN):
+        section.problem(f"{path!r} is hotpair's own, of this node alone", "leave it out", "paths", path)
     else:
         _check_links(section, path)
 
 
-def _matches_own_copies(pattern: str) -> bool:
-    name = pattern.rsplit("/", 1)[1]
-    return bool(GLOB.search(name)) and fnmatch.fnmatchcase(re.sub(r"\[[^]]*\]|[*?]", "x", name) + ".1", name)
+def _below(parts: list[str], own: str) -> bool:
+    wanted = own.split("/")[1:]
+    return len(parts) > len(wanted) and all(map(globs.name_meets, parts, wanted))
 
 
 def _check_links(section: ini.Section, path: str) -> None:
     """Refuse a path through a symbolic link: it would not be followed when the file is written."""
     directory = path.rsplit("/", 1)[0]
-    while directory and (GLOB.search(directory) or not os.path.isdir(paths.under(directory))):
+    while directory and (GLOB.search(directory) or not os.path.lexists(paths.under(directory))):
         directory = directory.rsplit("/", 1)[0]
     real = os.path.realpath(paths.under(directory))[len(os.path.realpath(paths.root() or "/").rstrip("/")) :]
     if directory and real != directory:
@@ -197,21 +208,37 @@ def _files_set(section: ini.Section, name: str) -> FilesSet:
     found = values(section, FILES, ("paths",))
     listed = tuple(section.items("paths"))
     for path in listed:
-        _check_path(section, path, found["generations"] == "beside")
+        _check_path(section, path)
     return FilesSet(name, **{**found, "paths": listed})
 
 
 def _check_overlap(sections: list[tuple[ini.Section, FilesSet]]) -> None:
-    """Note every path that two lines claim: as the same text, or one a glob that covers the other."""
+    """Note every path that two lines claim: as the same text, or as two globs that a name can match both of."""
     claimed: list[tuple[str, str]] = []
+    named: set[str] = set()
     for section, files in sections:
+        if files.name in named:
+            section.problem(f"set {files.name!r} is there twice", "give each set its own name")
+        named.add(files.name)
         for path in files.paths:
             for other, owner in claimed:
-                same = other == path and owner == files.name
-                if same or (owner != files.name and (matches(path, other) or matches(other, path))):
+                if other == path or (owner != files.name and globs.meet(path, other)):
                     section.problem(f"{path!r} is already in set {owner!r}", "leave it in one set", "paths", path)
                     break
             claimed.append((path, files.name))
+
+
+def _check_copies(sections: list[tuple[ini.Section, FilesSet]]) -> None:
+    """Note every path whose numbered copies beside it would be files of a set themselves."""
+    every = [path for _, files in sections for path in files.paths]
+    for section, files in sections:
+        if files.generations == "beside":
+            numbers = ["[1-9]" + "[0-9]" * more for more in range(min(len(str(files.keep + 1)), 9))]
+            for path in files.paths:
+                taken = [other for other in every for number in numbers if globs.meet(f"{path}.{number}", other)]
+                if taken:
+                    what = f"{taken[0]!r} would take the numbered copies of {path!r} for files"
+                    section.problem(what, "write generations = store", "paths", path)
 
 
 def examine() -> tuple[Config | None, list[ini.Problem]]:
@@ -231,7 +258,8 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
         else:
             section.problem(f"unknown section [{section.name}]", "write [node] or [files NAME]")
     _check_overlap(found)
-    if node is None and not file.problems:
+    _check_copies(found)
+    if node is None:
         file.problems.append(ini.Problem(file.path, 0, "no section [node]", "write one with name and peer"))
     if file.problems or node is None:
         return None, file.problems

@@ -43,11 +43,8 @@ class Foreign(Fail):
 def convert(text: str) -> str:
     """Return the same sections, commands and comments in hotpair's format. Raises Foreign."""
     blocks: list[_Block] = [_Block("")]
-    for number, line in enumerate(text.removeprefix("\N{BYTE ORDER MARK}").split("\n"), 1):
-        line = line.strip(" \t\r")
-        if line and line.splitlines() != [line]:
-            raise Foreign(number, "a control character that ends a line", "remove it")
-        comment, line = _comment(line)
+    for number, written in enumerate(text.removeprefix("\N{BYTE ORDER MARK}").split("\n"), 1):
+        comment, line = _comment(number, written.strip(" \t\r"))
         if not line:
             blocks[-1].lines.append(comment)
             continue
@@ -86,8 +83,10 @@ class _Block:
         return [self.header, "run =", *self.lines]
 
 
-def _comment(line: str) -> tuple[str, str]:
-    """Return the comment of a line, and the line without it."""
+def _comment(number: int, line: str) -> tuple[str, str]:
+    """Return the comment of a line, and the line without it. Raises Foreign for what is more than one line."""
+    if line and line.splitlines() != [line]:
+        raise Foreign(number, "a control character that ends a line", "remove it")
     if line.startswith("#"):
         return line, ""
     found = TRAILING.fullmatch(line)

@@ -1,6 +1,7 @@
 """Read an INI file that root alone can write, and say of every mistake `file:line: what is wrong: what to write`."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from iniconfig import IniConfig, ParseError
 from hotpair import paths
 from hotpair.exits import ConfigFail
 
+HEADER = re.compile(r"\[.*\]\s*([#;].*)?")
 IGNORED = "\0"  # begins the stand-in for a section whose header is wrong
 
 
@@ -35,7 +37,7 @@ class Section:
     def line_of(self, key: str, item: str = "") -> int:
         """Return the line (from 1) of a key, or of one line of its value."""
         start = self.file.parsed.lineof(self.name, key) or self.line
-        if item and self.values[key].partition("\n")[0] != item:
+        if item and re.split("[=:]", self.file.lines[start - 1], maxsplit=1)[-1].strip() != item:
             for number, text in enumerate(self.file.lines[start:], start + 1):
                 if text.strip() == item:
                     return number
@@ -62,19 +64,24 @@ class Ini:
     def _parse(self) -> IniConfig:
         """Parse, noting each line that cannot be and going on without it, so that all mistakes are said at once."""
         lines = list(self.lines)
+        for number, line in enumerate(lines):
+            if line.startswith("[") and not HEADER.fullmatch(line):  # iniconfig would add it to the value above
+                self._ignore(lines, number, f"unexpected line: {line!r}")
         while True:
             try:
                 return IniConfig(self.path, data="\n".join(lines))
             except ParseError as error:
-                bad = lines[error.lineno]
-                advice = "write `key = value`, and indent its further lines"
-                if error.msg.startswith("duplicate"):
-                    advice = "write it once"
-                elif bad.lstrip().startswith("["):
-                    advice = "write `[NAME]` at the start of a line"
-                self.problems.append(Problem(self.path, error.lineno + 1, error.msg, advice))
-                # what follows a bad header is nobody's: a section of its own keeps it out of the one before
-                lines[error.lineno] = f"[{IGNORED}{error.lineno}]" if bad.lstrip().startswith("[") else ""
+                self._ignore(lines, error.lineno, error.msg)
+
+    def _ignore(self, lines: list[str], number: int, what: str) -> None:
+        header = lines[number].lstrip().startswith("[")
+        advice = "write `[NAME]` at the start of a line" if header else "write `key = value`, and indent its further lines"
+        if what.startswith("duplicate"):
+            advice = "write it once"
+        self.problems.append(Problem(self.path, number + 1, what, advice))
+        self.problems.sort(key=lambda problem: problem.line)
+        # what follows a bad header is nobody's: a section of its own keeps it out of the one before
+        lines[number] = f"[{IGNORED}{number}]" if header else ""
 
     def sections(self) -> Iterator[Section]:
         for name, values in self.parsed.sections.items():
@@ -89,16 +96,23 @@ def untrusted(path: str) -> str:
     Under a prefix the walk ends at the prefix, and its owner counts as root does (sshd's StrictModes is the model).
     """
     owners = {0, os.geteuid()} if paths.root() else {0}
-    step = path
-    while True:
+    end = paths.root() or "/"
+    steps = [*_up(path, end), *_up(os.path.realpath(path), os.path.realpath(end))]  # where a link leads counts too
+    for step in steps:
         found = os.stat(step)
         if found.st_uid not in owners:
             return f"{step} belongs to user {found.st_uid}: chown root {step}"
         if stat.S_IMODE(found.st_mode) & 0o022:
             return f"{step} can be written by others: chmod go-w {step}"
-        if step in (paths.root(), "/"):
-            return ""
-        step = os.path.dirname(step)
+    return ""
+
+
+def _up(path: str, end: str) -> list[str]:
+    """Return a path and every directory above it, up to `end` where that is one of them."""
+    steps = [path]
+    while steps[-1] not in (end, "/"):
+        steps.append(os.path.dirname(steps[-1]))
+    return steps
 
 
 def read(path: str, missing_ok: bool = False) -> Ini:

@@ -9,6 +9,8 @@ import os
 
 from hotpair import paths
 
+CANARY = "canary"  # the watch that measures whether events arrive
+
 
 def _directory(set_name: str, which: str) -> str:
     return paths.set_state(set_name, "marks", which)
@@ -20,6 +22,29 @@ def add(set_name: str, watch: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.write(fd, b".")
+    finally:
+        os.close(fd)
+
+
+def canary(set_name: str) -> str:
+    """Return the file whose touch is an event: its directory stands in the set's table."""
+    return paths.set_state(set_name, "canary", "canary")
+
+
+def answered(set_name: str) -> str:
+    """Return the file that tells the last touch that was answered (mtime) and when that was (ctime)."""
+    return paths.set_state(set_name, "canary-answer")
+
+
+def answer(set_name: str) -> None:
+    """Say that the touch of the canary came through: the answer gets the mtime of the touch."""
+    try:
+        touched = os.stat(canary(set_name)).st_mtime_ns
+    except FileNotFoundError:  # somebody removed it, which is an event too; the watchdog makes a new one
+        return
+    fd = os.open(answered(set_name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.utime(fd, ns=(touched, touched))
     finally:
         os.close(fd)
 

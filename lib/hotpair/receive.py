@@ -9,7 +9,7 @@ import re
 import secrets
 from typing import Any, NamedTuple
 
-from hotpair import apply, beneath, compare, decide, detect, locks, paths, payload, peer, scan, sections, send, tasks
+from hotpair import apply, beneath, compare, decide, detect, locks, paths, payload, peer, plan, scan, sections, send, tasks
 from hotpair.apply import Decided
 from hotpair.archive import transaction
 from hotpair.detect import Scope
@@ -80,6 +80,10 @@ class Reception:
             compare.answer(self.scope, self.wire, message)
         elif "turn" in message:
             self.wire.send(done=compare.turn(self.scope))
+        elif "peek" in message:
+            plan.answer(self.scope, self.wire)
+        elif "resolved" in message:
+            self.wire.send(resolved=compare.acknowledge(self.scope, message["resolved"]))
         else:
             raise Refused(f"no such request: {sorted(message)[:3]!r}")
 

@@ -230,7 +230,7 @@ def _put_off(db: sqlite3.Connection, section: Section, batch: list[Owed], failur
                 (tried, due, text, row.id),
             )
     if any(row.attempts + 1 >= TRIES for row in batch):
-        log.error(f"[{section.pattern}]: {text}: given up after {TRIES} attempts: mend it, then run `psync --force`")
+        log.error(f"[{section.pattern}]: {text}: given up after {TRIES} attempts: mend it, then run `hotpair retry`")
     elif any(row.attempts == 0 for row in batch):
         log.error(f"[{section.pattern}]: {text}: tried again in {FIRST:g} s")
 

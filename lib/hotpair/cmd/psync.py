@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hotpair import archive, config, locks, log, marks, quiet, run, tasks, watch
+from hotpair import archive, config, locks, log, marks, quiet, run, tasks, watchdog
 from hotpair.compare import Difference
 from hotpair.exits import Later
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         return _dry_run(scopes, options.json)
     if options.retry:
         code = max([_retry(scope) for scope in scopes], default=os.EX_OK)
-        watch.minute(configuration)
+        watchdog.minute(configuration)
     else:
         by_hand = not options.cron
         results = {scope.files.name: _sweep(scope, options.force or by_hand, by_hand) for scope in scopes}

@@ -25,6 +25,9 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) != 2 or not _word(argv[0]) or not _word(argv[1]):
         raise UsageFail("two words are wanted, a set and a watch", "see `syncr --help`")
     set_name, watch = argv
+    if watch == marks.CANARY:
+        marks.answer(set_name)
+        return os.EX_OK
     try:
         marks.add(set_name, watch)
     except FileNotFoundError:

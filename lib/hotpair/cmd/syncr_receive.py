@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         reception.serve()
     finally:
+        scope.archive.db.close()  # SQLite must not be carried through fork(2) with a file open
         _commands(set_name)
     return os.EX_OK
 
@@ -56,10 +57,9 @@ def _set_name(argv: Sequence[str]) -> str:
 def _commands(set_name: str) -> None:
     """Run the owed commands in a process of their own, so that the peer need not wait for them."""
     db = archive.connect()
-    if not tasks.waiting(db):
-        return
+    owed = tasks.waiting(db)
     db.close()
-    if os.fork():
+    if not owed or os.fork():
         return
     try:
         os.setsid()

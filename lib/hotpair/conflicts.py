@@ -1,0 +1,204 @@
+"""Conflicts for a person: what both nodes changed, what is live, where the other is, and the word that ends it.
+
+A conflict that was decided has a winner, live on both nodes, and a loser, kept as a generation on the node that wrote
+it. One that is held has two live states, and neither node takes the other's until a person says which.
+"""
+
+import os
+import shlex
+from typing import Any, NamedTuple
+
+from hotpair import compare, detect, keep, locks, log, restore, run, scan, tasks
+from hotpair.archive import Problem, transaction
+from hotpair.config import Config
+from hotpair.detect import Scope
+from hotpair.exits import Later, NoInput
+from hotpair.keep import Generation
+from hotpair.peer import conversation
+from hotpair.scan import State
+
+KINDS = ("conflict", "held")
+
+
+class Conflict(NamedTuple):
+    """One listed path: what this node wrote is live here, or is generation `kept`, or neither (0)."""
+
+    set_name: str
+    problem: Problem
+    ours_live: bool
+    kept: int
+
+
+def listed(configuration: Config) -> list[tuple[Scope, Conflict]]:
+    """Return every conflict of every set, oldest first in each."""
+    found = []
+    for name in configuration.sets:
+        scope = run.scope(configuration, name)
+        found += [(scope, _conflict(scope, p)) for p in scope.archive.problems() if p.kind in KINDS]
+    return found
+
+
+def _conflict(scope: Scope, problem: Problem) -> Conflict:
+    """Find what this node wrote: the problem remembers its state."""
+    live = scope.archive.row(problem.path).seen
+    ours_live = problem.kind == "held" or scan.subject(live) == problem.subject
+    loser = None if ours_live else _loser(scope, problem)
+    return Conflict(scope.files.name, problem, ours_live, loser.number if loser else 0)
+
+
+def _loser(scope: Scope, problem: Problem) -> Generation | None:
+    kept = keep.generations(scope.files, problem.path)
+    return next((g for g in kept if scan.subject(g.state) == problem.subject), None)
+
+
+def as_json(conflict: Conflict) -> dict[str, Any]:
+    problem = conflict.problem
+    return {
+        "set": conflict.set_name,
+        "path": problem.path,
+        "kind": problem.kind,
+        "since": problem.since,
+        "detail": problem.detail,
+        "live": _live(conflict),
+        "kept_generation": conflict.kept or None,
+        "resolve": f"hotpair resolve {shlex.quote(problem.path)} --take here|peer",
+    }
+
+
+def _live(conflict: Conflict) -> str:
+    if conflict.problem.kind == "held":
+        return "each node's own"
+    return "what this node wrote" if conflict.ours_live else "what the peer wrote"
+
+
+def as_lines(conflict: Conflict) -> list[str]:
+    problem = conflict.problem
+    kept = "each is live on its own node"
+    if problem.kind == "conflict":
+        kept = "the other is kept on the peer (`hotpair history` there)"
+        if not conflict.ours_live:
+            kept = f"ours is generation {conflict.kept} here" if conflict.kept else "ours is not among the generations"
+    return [
+        log.escape(line)
+        for line in (
+            f"{conflict.set_name}: {problem.path}: {problem.kind} since {restore.moment(problem.since)}",
+            f"    {problem.detail}",
+            f"    live: {_live(conflict)}; {kept}",
+            f"    hotpair resolve {shlex.quote(problem.path)} --take here|peer",
+        )
+    ]
+
+
+def resolve(scope: Scope, live: str, take: str) -> int:
+    """End the conflict of a path by taking what this node ("here") or the peer wrote. Returns the exit code."""
+    mine = {p.kind: p for p in scope.archive.problems() if p.path == live and p.kind in KINDS}
+    if not mine:
+        raise NoInput(f"{live} has no conflict", "see `hotpair conflicts`")
+    code = os.EX_OK
+    if "held" in mine:
+        code = _take_here(scope, live) if take == "here" else _take_peer(scope, live)
+    elif (take == "here") != _conflict(scope, mine["conflict"]).ours_live:
+        code = _swap(scope, mine["conflict"], take)
+    if code == os.EX_OK:
+        _acknowledge(scope, live)
+        print(log.escape(f"{live}: resolved: what {take_name(take)} wrote is live on both nodes"))
+    else:
+        print(log.escape(f"{live}: not resolved yet: try again when {scope.node.peer} can be reached"))
+    return code
+
+
+def take_name(take: str) -> str:
+    return "this node" if take == "here" else "the peer"
+
+
+def _swap(scope: Scope, problem: Problem, take: str) -> int:
+    """Put the loser in the winner's place: only the node that wrote it has it."""
+    live = problem.path
+    if take == "peer":
+        raise NoInput(
+            f"what the peer wrote to {live} is kept there alone",
+            f"on {scope.node.peer}: hotpair resolve {shlex.quote(live)} --take here",
+        )
+    if problem.subject == scan.subject(None):
+        raise NoInput(f"this node had removed {live}", f"rm {shlex.quote(live)} if that is what you want")
+    with locks.state(scope.files.name):
+        loser = _loser(scope, problem)
+        if loser is None:
+            raise NoInput(
+                f"what this node wrote to {live} is not among its generations (metadata alone, or too old)",
+                f"see `hotpair history {shlex.quote(live)}`, or --take peer",
+            )
+        restore.put(scope, live, loser)
+    return restore.crossed(scope, live, f"{live}: generation {loser.number}")
+
+
+def _take_here(scope: Scope, live: str) -> int:
+    """Propose our live state as a change of the peer's, so that it is taken, and the peer's is kept there."""
+    theirs = _ask(scope, live)
+    with _run_lock(scope):
+        with locks.state(scope.files.name), transaction(scope.archive.db):
+            row = detect.current(scope, live, scope.archive.row(live))
+            scope.archive.put(live, row._replace(agreed=theirs, from_peer=False))
+        run.run(scope, force=True)
+    return _agreed(scope, live)
+
+
+def _take_peer(scope: Scope, live: str) -> int:
+    """Call our live state one that the peer may replace, and let it send its own; ours is kept here."""
+    with locks.state(scope.files.name), transaction(scope.archive.db):
+        row = detect.current(scope, live, scope.archive.row(live))
+        scope.archive.put(live, row._replace(agreed=row.seen, from_peer=True))
+    with conversation(scope.node, scope.files) as other:
+        other.wire.send(turn=True)
+        other.wire.expect("done", compare.TURN)
+    return _agreed(scope, live)
+
+
+def _ask(scope: Scope, live: str) -> State | None:
+    """Return the peer's live state of a path."""
+    with conversation(scope.node, scope.files) as other:
+        for difference in compare.ask(scope, other):
+            if difference.path == live:
+                return difference.there
+    return scope.archive.row(live).seen
+
+
+def _agreed(scope: Scope, live: str) -> int:
+    """Run what is owed, and ask whether both nodes have the same by now."""
+    tasks.run_due(scope.archive.db, scope.files.name)
+    return os.EX_OK if _ask(scope, live) == scope.archive.row(live).seen else os.EX_TEMPFAIL
+
+
+def _run_lock(scope: Scope) -> Any:
+    """Take the set's run lock as a file that closes itself."""
+    lock = locks.wait_run(scope.files.name, restore.WAIT)
+    if lock is None:
+        raise Later(f"{scope.files.name}: a run is under way", "try again in a moment")
+    return os.fdopen(lock, "r")
+
+
+def _acknowledge(scope: Scope, live: str) -> None:
+    """Drop the path from both nodes' lists; a peer that is away keeps it in its own until somebody says so there."""
+    scope.archive.solved(live, *KINDS)
+    try:
+        with conversation(scope.node, scope.files) as other:
+            other.wire.send(resolved=live)
+            other.wire.expect("resolved")
+    except Later as away:
+        print(log.escape(f"{scope.node.peer} still lists it ({away.message}): resolve it there as well"))
+
+
+def retry(configuration: Config, set_name: str | None) -> int:
+    """Make everything that waits for a pause, or was given up, due now, and run it. Returns the exit code."""
+    names = [configuration.named(set_name).name] if set_name else list(configuration.sets)
+    left = 0
+    for name in names:
+        scope = run.scope(configuration, name)
+        with _run_lock(scope):
+            code = run.run(scope, force=True)
+        left += bool(code) + tasks.run_due(scope.archive.db, name, force=True)
+        for problem in scope.archive.problems():
+            if problem.kind in ("peer", "failed", "held", "unreadable"):
+                left += 1
+                print(log.escape(f"{name}: {problem.path or scope.node.peer}: still {problem.kind}: {problem.detail}"))
+    return os.EX_TEMPFAIL if left else os.EX_OK

@@ -1,0 +1,176 @@
+"""Storm: while events come faster than looking at each is worth, the set's incron table is put away.
+
+incrond starts one process for every event, 10,000 for 10,000 files. So, as network drivers do with interrupts: the
+process that counts the BURSTth event of a second switches the watch off, whoever holds the run lock looks again
+and again until the directories rest, switches it on, and looks once more, because what incrond had queued is dropped
+with the table. All that is known of a storm stands in the times of the table put away, so a crash loses nothing: the
+watchdog puts it back. The table moves within its directory to a name that incrond ignores: one rename, no copy.
+"""
+
+import os
+import time
+
+from hotpair import marks, paths, quiet
+
+BURST = 16  # events of one second from which on a process for each costs more than it finds
+SECOND = 1_000_000_000  # nanoseconds
+SHORT = 1.0  # seconds that a table stays away at least
+LONG = 8.0  # the same when the watch had just been switched on: writes in place do not show in a directory's times
+AGAIN = 10.0  # seconds that count as just
+REST = 0.3  # seconds without a change in the watched directories that end a storm
+MOST = 20.0  # seconds until the table is put back whatever happens: other programs wait for the run lock
+POLL = 0.05  # seconds between two looks
+SHARE = 4  # a look may take one part of this many of the time between two
+ARMED = 2.0  # seconds that incrond is given to watch again: it takes 10 to 20 ms, more under load
+ANSWER = 0.05  # seconds until the canary is touched again; doubled each time
+
+
+def shelf(set_name: str) -> str:
+    """Return where the set's table is put: beside its place, under a dotted name that incrond ignores."""
+    return paths.under(f"/etc/incron.d/.hotpair-{set_name}.away")
+
+
+def away(set_name: str) -> bool:
+    """Say whether the set's table is put away."""
+    return os.path.lexists(shelf(set_name))
+
+
+def event(set_name: str) -> None:
+    """Count an event, after it is marked, and put the table away when too many came within this second.
+
+    Each process of a storm is its own run or loses the lock: none of them sees more than a few events, all of them
+    together see this file. The second began at its atime. Appending needs no lock: a count that a race loses delays
+    the verdict by one event.
+    """
+    fd = os.open(
+        paths.set_state(set_name, "pulse"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
+    try:
+        os.write(fd, b".")
+        found, now = os.fstat(fd), time.time_ns()
+        if not 0 <= now - found.st_atime_ns < SECOND:
+            os.ftruncate(fd, 0)
+            os.utime(fd, ns=(now, now))
+        elif found.st_size >= BURST:
+            switch_off(set_name)
+    finally:
+        os.close(fd)
+
+
+def switch_off(set_name: str) -> bool:
+    """Put the set's table away, which ends the watch at once. False when there is none, or it is away already.
+
+    To be called after the event is marked: whoever has the run lock looks at the marks again after it has let go of
+    it, so there is always somebody to switch the watch on again.
+    """
+    table, aside = paths.incron_table(set_name), shelf(set_name)
+    try:
+        found, now = os.stat(table), time.time()
+        os.rename(table, aside)
+        until = now + (LONG if 0 <= now - found.st_ctime < AGAIN else SHORT)
+        os.utime(aside, (until, found.st_mtime))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def switch_on(set_name: str) -> None:
+    """Put the table back, wait until the watch works, and leave a mark: what came before that is to be looked for."""
+    table, aside = paths.incron_table(set_name), shelf(set_name)
+    try:
+        if os.path.lexists(table):  # `hotpair tables` has written a newer one
+            os.unlink(aside)
+        else:
+            os.rename(aside, table)
+    except FileNotFoundError:
+        return
+    armed(set_name, ARMED)
+    marks.add(set_name, "storm")
+
+
+def armed(set_name: str, seconds: float) -> bool:
+    """Touch the canary until the trigger answers. False when it has not after so many seconds."""
+    touches, pause, until = set(), ANSWER, time.monotonic() + seconds
+    time.sleep(POLL / 4)  # sooner a touch would be lost
+    while time.monotonic() < until:
+        touches.add(touch(set_name))
+        again = min(time.monotonic() + pause, until)
+        while time.monotonic() < again:
+            if _mtime(marks.answered(set_name)) in touches:
+                return True
+            time.sleep(POLL / 10)
+        pause *= 2
+    return False
+
+
+def _mtime(path: str) -> int:
+    """Return the mtime of a file in nanoseconds, 0 when there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def touch(set_name: str) -> int:
+    """Touch the canary, one event where the table is in place, and return its new mtime."""
+    path = marks.canary(set_name)
+    paths.make_private(os.path.dirname(path))
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    os.utime(path)
+    return os.stat(path).st_mtime_ns
+
+
+def places(table: str) -> list[str]:
+    """Return the directories, as they are on this disk, that the text of a table names."""
+    return [line.split()[0] for line in table.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _resting(set_name: str) -> bool:
+    """Say whether the storm is over, as far as times can tell."""
+    aside, now = shelf(set_name), time.time()
+    try:
+        found = os.stat(aside)
+        with open(aside, encoding="utf-8", errors="surrogateescape") as file:
+            watched = places(file.read())
+    except FileNotFoundError:
+        return True
+    if not 0 <= now - found.st_ctime < MOST:  # also after the clock was set back
+        return True
+    moved = max(map(_mtime, watched), default=0) / 1e9
+    return now >= found.st_atime and not 0 <= now - moved < REST
+
+
+def over(set_name: str, look: float = 0.0) -> bool:
+    """Say whether there is no storm (any more): costs one stat when there is none. The caller has the run lock.
+
+    While it lasts, sleep until it is time for the next look (`look`: how many seconds the last one took) and return
+    False. At its end, switch on: the mark that is left then makes `syncr` look once more.
+    """
+    if not away(set_name):
+        return True
+    if _resting(set_name):
+        switch_on(set_name)
+        return True
+    time.sleep(min(max(POLL, SHARE * look), 1.0))
+    return False
+
+
+def end(set_name: str) -> None:
+    """Wait until there is no storm and the watch is on. For whoever lets go of the run lock, after a failure too."""
+    while not over(set_name):
+        pass
+
+
+def sit_out(set_name: str) -> bool:
+    """Look, with stat alone, until the storm is over; False as soon as the set itself has changed, the storm going on.
+
+    What the table's directories hold besides the set's files may be what storms.
+    """
+    look = 0.0
+    while not over(set_name, look):
+        marks.take(set_name)
+        began = time.monotonic()
+        if not quiet.unchanged(set_name):
+            return False
+        look = time.monotonic() - began
+    return True

@@ -1,0 +1,213 @@
+"""Two nodes on two prefixes, their programs run in forked children that can be killed between any two lines.
+
+A child runs the real `main` of a program; only the start of Python is saved. rsync and the commands are real.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+LIBRARY = str(Path(__file__).resolve().parents[2] / "lib" / "hotpair")
+NEVER = 1 << 60  # a number of lines that no run executes
+
+
+def fork(child: Callable[[], int]) -> int:
+    """Run `child` in a new process and return its pid; its exit code is what `child` returns."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 99
+    try:
+        code = child()
+    finally:
+        os._exit(code)
+
+
+def die_after(lines: int) -> None:
+    """Kill this process, as kill -9 does, once it has executed so many lines of hotpair."""
+    left = lines
+
+    def trace(frame: FrameType, event: str, _arg: Any) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.startswith(LIBRARY):
+            return None
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    if lines < NEVER:
+        sys.settrace(trace)
+
+
+class Forked:
+    """The peer's end, with the face that subprocess.Popen shows to hotpair.peer."""
+
+    def __init__(self, child: Callable[[], int]) -> None:
+        theirs_in, ours_out = os.pipe()
+        ours_in, theirs_out = os.pipe()
+        ours_err, theirs_err = os.pipe()
+
+        def run() -> int:
+            for number, fd in enumerate((theirs_in, theirs_out, theirs_err)):
+                os.dup2(fd, number)
+            os.closerange(3, max(ours_out, ours_in, ours_err, theirs_in, theirs_out, theirs_err) + 1)
+            return child()
+
+        self.pid = fork(run)
+        for fd in (theirs_in, theirs_out, theirs_err):
+            os.close(fd)
+        self.stdin = os.fdopen(ours_out, "wb", buffering=0)
+        self.stdout = os.fdopen(ours_in, "rb", buffering=0)
+        self.stderr = os.fdopen(ours_err, "rb", buffering=0)
+        self.returncode: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        deadline = time.monotonic() + (timeout or 3600)
+        while self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG if timeout else 0)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("syncr-receive", timeout or 0)
+            else:
+                time.sleep(0.001)
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class Node:
+    """One prefix, and how its programs are run."""
+
+    def __init__(self, home: Path, name: str, peer: str, prefer: str, keep: int) -> None:
+        self.name, self.root, self.other = name, home / name, home / peer
+        self.log = home / f"{name}.payloads"
+        etc = self.root / "etc" / "hotpair"
+        etc.mkdir(parents=True, mode=0o755)
+        (self.root / "etc" / "pair").mkdir()
+        (etc / "hotpair.ini").write_text(
+            f"[node]\nname = {name}\npeer = local:{self.other}\nio-timeout = 20\n\n"
+            f"[files etc]\npaths =\n    /etc/pair/*.conf\n    /etc/motd\nkeep = {keep}\nprefer = {prefer}\n"
+        )
+        (self.root / "ran").mkdir()
+        (etc / "syncr.ini").write_text(
+            f'[/etc/pair/*.conf]\nrun =\n    sh: cp -a "{self.root}$HOTPAIR_PATH" "{self.root}/ran/" || true\n'
+        )
+
+    def live(self, path: str) -> str:
+        return f"{self.root}{path}"
+
+    def start(self, program: str, arguments: Sequence[str], lines: int, peer_lines: int, away: bool) -> int:
+        """Start a program; it dies after `lines` lines, the peer's end after `peer_lines`. Returns the pid."""
+
+        def child() -> int:
+            self._become(self.root)
+            said = os.open(f"{self.root}.said", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            import hotpair.detect
+            import hotpair.peer
+
+            hotpair.detect.ABSENT = 0.03
+            self.real_spawn = hotpair.peer.spawn
+            hotpair.peer.spawn = lambda _node, set_name: self._peer(set_name, peer_lines, away)  # type: ignore
+            self._count_payloads()
+            main = __import__(f"hotpair.cmd.{program}", fromlist=["main"]).main
+            from hotpair.exits import guard
+
+            sys.argv = [program, *arguments]
+            die_after(lines)
+            return guard(main)
+
+        return fork(child)
+
+    def _become(self, root: Path) -> None:
+        os.environ["HOTPAIR_ROOT"] = str(root)
+        os.environ.pop("SSH_CONNECTION", None)
+        os.umask(0o077)
+
+    def _peer(self, set_name: str, lines: int, away: bool) -> Any:
+        if away:
+            return subprocess.Popen(
+                ["/bin/false"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+            )
+
+        def child() -> int:
+            sys.settrace(None)
+            self._become(self.other)
+            import hotpair.peer
+            from hotpair.cmd import syncr_receive
+            from hotpair.exits import guard
+
+            # Its own run, if it is asked for one, starts the real program: SQLite must not be forked with a file open.
+            hotpair.peer.spawn = self.real_spawn
+            self.log = self.log.with_name(f"{self.other.name}.payloads")
+            self._count_payloads()
+            sys.argv = ["syncr-receive", set_name]
+            die_after(lines)
+            return guard(syncr_receive.main)
+
+        return Forked(child)
+
+    def _count_payloads(self) -> None:
+        """Count contents on their way, outside of what is tested."""
+        import hotpair.payload as payload
+
+        small, large = payload.send_small, payload.send_large
+
+        def count(number: int) -> None:
+            with open(self.log, "a") as out:
+                out.write("x" * number)
+
+        def send_small(wire: Any, files: Any, path: str) -> None:
+            count(1)
+            small(wire, files, path)
+
+        def send_large(wire: Any, files: Any, wanted: list[Any], timeout: float) -> None:
+            count(len(wanted))
+            large(wire, files, wanted, timeout)
+
+        payload.send_small, payload.send_large = send_small, send_large  # type: ignore[assignment]
+
+    def payloads(self) -> int:
+        return self.log.stat().st_size if self.log.exists() else 0
+
+
+def make_pair(prefer: str, keep: int) -> tuple[Path, Node, Node]:
+    """Make two fresh prefixes on a file system in memory if there is one, and preload what the children need."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    home = Path(tempfile.mkdtemp(prefix="hotpair-model-", dir=base))
+    for name in ("compare", "run", "plan", "tasks", "restore", "cmd.syncr", "cmd.psync", "cmd.syncr_receive"):
+        try:
+            __import__(f"hotpair.{name}")
+        except ModuleNotFoundError as missing:
+            if name not in str(missing.name):
+                raise
+    import filelock
+    import sh
+
+    assert filelock and sh
+    return home, Node(home, "alpha", "beta", prefer, keep), Node(home, "beta", "alpha", prefer, keep)
+
+
+def remove(home: Path) -> None:
+    shutil.rmtree(home)
+
+
+def random_lines(source: random.Random) -> int:
+    """Return where to die: any line of a run, early ones and late ones alike."""
+    return int(10 ** source.uniform(1, 4.2))
