@@ -12,7 +12,7 @@ from hotpair import compare, detect, keep, locks, log, restore, run, scan, tasks
 from hotpair.archive import Problem, transaction
 from hotpair.config import Config
 from hotpair.detect import Scope
-from hotpair.exits import Later, NoInput
+from hotpair.exits import Later, NoInput, Refused
 from hotpair.keep import Generation
 from hotpair.peer import conversation
 from hotpair.scan import State
@@ -184,7 +184,7 @@ def _acknowledge(scope: Scope, live: str) -> None:
         with conversation(scope.node, scope.files) as other:
             other.wire.send(resolved=live)
             other.wire.expect("resolved")
-    except Later as away:
+    except (Later, Refused) as away:
         print(log.escape(f"{scope.node.peer} still lists it ({away.message}): resolve it there as well"))
 
 

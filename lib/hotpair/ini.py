@@ -11,7 +11,7 @@ from iniconfig import IniConfig, ParseError
 from hotpair import paths
 from hotpair.exits import ConfigFail
 
-HEADER = re.compile(r"\[.*\]\s*([#;].*)?")
+HEADER = re.compile(r"\[[^#;]*\]\s*([#;].*)?")
 IGNORED = "\0"  # begins the stand-in for a section whose header is wrong
 
 
@@ -75,7 +75,9 @@ class Ini:
 
     def _ignore(self, lines: list[str], number: int, what: str) -> None:
         header = lines[number].lstrip().startswith("[")
-        advice = "write `[NAME]` at the start of a line" if header else "write `key = value`, and indent its further lines"
+        advice = "write `key = value`, and indent its further lines"
+        if header:
+            advice = "write `[NAME]` at the start of a line"
         if what.startswith("duplicate"):
             advice = "write it once"
         self.problems.append(Problem(self.path, number + 1, what, advice))

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from hotpair import apply, beneath, detect, keep, locks, log, marks, run, scan, tasks
@@ -48,9 +49,12 @@ def _kept(scope: Scope, live: str) -> list[Generation]:
 
 
 def _entry(scope: Scope, live: str, number: int, state: State | None) -> Entry:
-    found = state and scope.archive.db.execute(
-        "SELECT node, seen_at FROM content WHERE path = ? AND digest = ?", (os.fsencode(live), state.digest)
-    ).fetchone()
+    found = (
+        state
+        and scope.archive.db.execute(
+            "SELECT node, seen_at FROM content WHERE path = ? AND digest = ?", (os.fsencode(live), state.digest)
+        ).fetchone()
+    )
     return Entry(number, state, *(found or ("", 0.0)))
 
 
@@ -113,14 +117,14 @@ def _generation(scope: Scope, live: str, number: int) -> Generation:
 
 def put(scope: Scope, live: str, generation: Generation) -> None:
     """Put a generation in the place of the live file, as a change of this moment. The caller holds the state lock."""
-    apply.make_parents(live)
-    with transaction(scope.archive.db):  # what is live must be kept before it is replaced
-        here = detect.current(scope, live, scope.archive.row(live)).seen
     new = generation.state._replace(mtime_ns=time.time_ns())
     stage = f"{apply.stage_directory(scope.files, live)}/restore-{os.getpid()}" if new.kind == "file" else ""
     try:
-        if stage:
+        apply.make_parents(live)
+        if stage:  # before the next step, which may move the generation on to the next number
             _stage(scope, live, generation, stage)
+        with transaction(scope.archive.db):  # what is live must be kept before it is replaced
+            here = detect.current(scope, live, scope.archive.row(live)).seen
         apply.apply(scope.files, Decided(live, here, new, stage))
     except OSError as error:
         raise Later(f"{live}: cannot be restored: {error.strerror}", "mend that; the live file is as it was") from error
@@ -146,9 +150,8 @@ def _stage(scope: Scope, live: str, generation: Generation, stage: str) -> None:
 
 
 def _unstage(stage: str) -> None:
-    with beneath.place(stage) as at:
-        if beneath.lstat(at) is not None:
-            os.unlink(at.name, dir_fd=at.fd)
+    with suppress(FileNotFoundError), beneath.place(stage) as at:  # gone when all went well
+        os.unlink(at.name, dir_fd=at.fd)
 
 
 def crossed(scope: Scope, live: str, what: str) -> int:
@@ -170,4 +173,3 @@ def crossed(scope: Scope, live: str, what: str) -> int:
     why = [p.detail for p in scope.archive.problems() if p.path in (live, "")] or ["a run is under way"]
     print(log.escape(f"{what} is live here, not yet on {scope.node.peer} ({why[-1]}): it is sent as soon as can be"))
     return os.EX_TEMPFAIL
-

@@ -27,9 +27,7 @@ def show(status: Status) -> None:
 
 
 def _head(status: Status) -> str:
-    return log.escape(
-        f"{status.node} ({status.role}, epoch {status.epoch}) with {status.peer}: {LEVELS[status.level]}"
-    )
+    return log.escape(f"{status.node} ({status.role}, epoch {status.epoch}) with {status.peer}: {LEVELS[status.level]}")
 
 
 def _remarks(status: Status) -> list[Remark]:

@@ -28,7 +28,7 @@ def run_chunk(chunk_seed: int, count: int) -> str:
             seed(chunk_seed)(Pair),
             settings=settings(
                 max_examples=count,
-                stateful_step_count=15,
+                stateful_step_count=25,
                 deadline=None,
                 database=None,
                 phases=[Phase.generate],

@@ -104,8 +104,9 @@ class Node:
             f"[files etc]\npaths =\n    /etc/pair/*.conf\n    /etc/motd\nkeep = {keep}\nprefer = {prefer}\n"
         )
         (self.root / "ran").mkdir()
+        copy = 'rm -rf "$0/ran/${1##*/}"; cp -a "$0$1" "$0/ran/" || true'
         (etc / "syncr.ini").write_text(
-            f'[/etc/pair/*.conf]\nrun =\n    sh: cp -a "{self.root}$HOTPAIR_PATH" "{self.root}/ran/" || true\n'
+            f"[/etc/pair/*.conf]\nrun =\n    sh: xargs -0 -n1 sh -c '{copy}' '{self.root}' 2>/dev/null\n"
         )
 
     def live(self, path: str) -> str:
@@ -167,7 +168,8 @@ class Node:
         """Count contents on their way, outside of what is tested."""
         import hotpair.payload as payload
 
-        small, large = payload.send_small, payload.send_large
+        # A forked peer inherits our wrappers: it must wrap the real functions.
+        small, large = (getattr(f, "real", f) for f in (payload.send_small, payload.send_large))
 
         def count(number: int) -> None:
             with open(self.log, "a") as out:
@@ -181,6 +183,7 @@ class Node:
             count(len(wanted))
             large(wire, files, wanted, timeout)
 
+        send_small.real, send_large.real = small, large  # type: ignore[attr-defined]
         payload.send_small, payload.send_large = send_small, send_large  # type: ignore[assignment]
 
     def payloads(self) -> int:

@@ -7,7 +7,7 @@ from tests.model.machine import Pair
 TestPair = Pair.TestCase
 TestPair.settings = settings(
     max_examples=100,
-    stateful_step_count=15,
+    stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     print_blob=True,

@@ -70,23 +70,37 @@ def test_every_option_is_taken_as_written(write: Write) -> None:
             "6: unknown key 'kep': write one of generations, keep, paths, prefer, settle",
             id="unknown key",
         ),
-        pytest.param("[Files etc]\npaths = /a\n", "4: unknown section [Files etc]: write [node] or [files NAME]", id="kind"),
+        pytest.param(
+            "[Files etc]\npaths = /a\n", "4: unknown section [Files etc]: write [node] or [files NAME]", id="kind"
+        ),
         pytest.param("[files]\npaths = /a\n", "4: unknown section [files]: write [node] or [files NAME]", id="no name"),
-        pytest.param("[files a]\npaths = /a\n[files a]\npaths = /b\n", "6: duplicate section 'files a': write it once", id="twice"),
+        pytest.param(
+            "[files a]\npaths = /a\n[files a]\npaths = /b\n",
+            "6: duplicate section 'files a': write it once",
+            id="twice",
+        ),
         pytest.param(
             "[files a]\npaths = /a\n[files  a]\npaths = /b\n",
             "6: set 'a' is there twice: give each set its own name",
             id="twice, differently spaced",
         ),
-        pytest.param("[files a]\nkeep = 1\nkeep = 2\npaths = /a\n", "6: duplicate name 'keep': write it once", id="key twice"),
         pytest.param(
-            "[files Etc]\npaths = /a\n", "4: 'Etc' cannot name a set: write small letters, digits and dashes", id="capital"
+            "[files a]\nkeep = 1\nkeep = 2\npaths = /a\n", "6: duplicate name 'keep': write it once", id="key twice"
         ),
         pytest.param(
-            "[files a_b]\npaths = /a\n", "4: 'a_b' cannot name a set: write small letters, digits and dashes", id="underscore"
+            "[files Etc]\npaths = /a\n",
+            "4: 'Etc' cannot name a set: write small letters, digits and dashes",
+            id="capital",
         ),
         pytest.param(
-            "[files ../x]\npaths = /a\n", "4: '../x' cannot name a set: write small letters, digits and dashes", id="dots"
+            "[files a_b]\npaths = /a\n",
+            "4: 'a_b' cannot name a set: write small letters, digits and dashes",
+            id="underscore",
+        ),
+        pytest.param(
+            "[files ../x]\npaths = /a\n",
+            "4: '../x' cannot name a set: write small letters, digits and dashes",
+            id="dots",
         ),
         pytest.param(
             "[files a]\nkeep = 3\n",
@@ -138,11 +152,17 @@ def test_every_option_is_taken_as_written(write: Write) -> None:
         ),
         pytest.param("[files a]\npaths = /a\nsettle = nan\n", "6: settle cannot be 'nan': write seconds", id="settle"),
         pytest.param(
-            "[files a]\npaths = /a\nprefer = a b\n", "6: prefer cannot be 'a b': write newest, hold or a node's name", id="prefer"
+            "[files a]\npaths = /a\nprefer = a b\n",
+            "6: prefer cannot be 'a b': write newest, hold or a node's name",
+            id="prefer",
         ),
-        pytest.param("[files a]\npaths =\n /x\n /x\n", "6: '/x' is already in set 'a': leave it in one set", id="same path twice"),
         pytest.param(
-            "[files a]\npaths = /x\n[files b]\npaths =\n /y\n /x\n", "9: '/x' is already in set 'a': leave it in one set", id="two sets"
+            "[files a]\npaths =\n /x\n /x\n", "6: '/x' is already in set 'a': leave it in one set", id="same path twice"
+        ),
+        pytest.param(
+            "[files a]\npaths = /x\n[files b]\npaths =\n /y\n /x\n",
+            "9: '/x' is already in set 'a': leave it in one set",
+            id="two sets",
         ),
         pytest.param(
             "[files a]\npaths = /d/*.conf\n[files b]\npaths = /d/x.conf\n",
@@ -185,11 +205,15 @@ def test_a_mistake_in_a_set_is_said_with_its_line(write: Write, text: str, expec
         pytest.param("name = a\npeer = ssh:-oProxyCommand=x\n", "3: peer cannot be", id="an option for ssh"),
         pytest.param("name = a\npeer = local:x\n", "3: peer cannot be 'local:x'", id="relative prefix"),
         pytest.param("name = a\npeer = ssh:b\nssh-port = 0\n", "4: ssh-port cannot be '0'", id="port"),
-        pytest.param("name = a\npeer = ssh:b\nssh-port = 65536\n", "4: ssh-port cannot be '65536'", id="port too large"),
+        pytest.param(
+            "name = a\npeer = ssh:b\nssh-port = 65536\n", "4: ssh-port cannot be '65536'", id="port too large"
+        ),
         pytest.param("name = a\npeer = ssh:b\nio-timeout = 0\n", "4: io-timeout cannot be '0'", id="no time at all"),
         pytest.param("name = a\npeer = ssh:b\nssh-key = id\n", "4: ssh-key cannot be 'id'", id="relative key"),
         pytest.param("name = a\npeer = ssh:b\nrsync-above = 3X\n", "4: rsync-above cannot be '3X'", id="size"),
-        pytest.param("name = a\npeer = ssh:b\nfoo = 1\n", "4: unknown key 'foo': write one of connect-timeout,", id="key"),
+        pytest.param(
+            "name = a\npeer = ssh:b\nfoo = 1\n", "4: unknown key 'foo': write one of connect-timeout,", id="key"
+        ),
     ],
 )
 def test_a_mistake_about_the_node_is_said_with_its_line(write: Write, text: str, expected: str) -> None:
@@ -291,3 +315,13 @@ def test_every_option_of_the_shipped_file_is_explained() -> None:
     for paragraph in SHIPPED.read_text().split("\n\n"):
         if re.search(r"^#[a-z]", paragraph, re.MULTILINE):
             assert paragraph.startswith("# ") or paragraph.startswith("[node]"), paragraph
+
+
+def test_the_man_page_has_every_option_with_its_default() -> None:
+    text = (Path(__file__).parents[2] / "docs/man/hotpair.ini.5").read_text()
+    options = config.NODE | config.FILES
+    found = re.split(r"^\.It Cm ", text, flags=re.MULTILINE)[1:]
+    assert [entry.split("\n")[0] for entry in found] == list(options)
+    for entry, option in zip(found, options.values(), strict=True):
+        said = f"\nThe default is\n.Li {option.default} .\n", f"\nThe default is\n.Pa {option.default} .\n"
+        assert "Must be given" in entry if not option.default else any(text in entry for text in said), entry

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from hotpair import config, log, paths
-from hotpair.exits import ConfigFail, Fail, UsageFail
+from hotpair.exits import ConfigFail, Fail, NoInput
 
 EPILOG = """examples:
   hotpair check                              everything that is wrong in hotpair.ini and syncr.ini
@@ -154,7 +154,7 @@ def _import(options: argparse.Namespace) -> int:
         with open(options.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
             text = convert.convert(file.read())
     except OSError as error:
-        raise UsageFail(f"{options.file}: {error.strerror}", "name the syncr.ini of Syncr") from error
+        raise NoInput(f"{options.file}: {error.strerror}", "name the syncr.ini of Syncr") from error
     if options.output:
         _write_new(options.output, text)
     else:
