@@ -72,8 +72,8 @@ def answer(scope: Scope, wire: Wire, message: dict[str, Any]) -> None:
     changed = {change.path for change in found.changes} | set(found.unsettled)
     differ = [
         (path, mine.get(path), path in changed)
-        for path in sorted(mine.keys() | theirs.keys())
-        if scope.files.covers(path) and mine.get(path) != theirs.get(path)
+        for path in sorted(mine.keys() | theirs.keys() | set(found.unsettled))
+        if scope.files.covers(path) and (mine.get(path) != theirs.get(path) or path in found.unsettled)
     ]
     if not differ:
         scope.archive.note("proved", time.time())

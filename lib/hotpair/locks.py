@@ -41,6 +41,22 @@ def try_run(set_name: str) -> int | None:
     return fd
 
 
+def wait_for_state(set_name: str) -> bool:
+    """Wait until nobody is at work on the set's files; say whether somebody was. For the trigger, as `try_run` is."""
+    try:
+        fd = os.open(lock_file(set_name + ".state"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return True
+    finally:
+        os.close(fd)
+
+
 def _filelock(name: str, seconds: float) -> FileLock:
     from filelock import FileLock
 

@@ -9,9 +9,25 @@ import re
 import secrets
 from typing import Any, NamedTuple
 
-from hotpair import apply, beneath, compare, decide, detect, locks, paths, payload, peer, plan, scan, sections, send, tasks
+from hotpair import (
+    apply,
+    beneath,
+    compare,
+    decide,
+    detect,
+    locks,
+    paths,
+    payload,
+    peer,
+    plan,
+    quiet,
+    scan,
+    sections,
+    send,
+    tasks,
+)
 from hotpair.apply import Decided
-from hotpair.archive import transaction
+from hotpair.archive import Row, transaction
 from hotpair.detect import Scope
 from hotpair.exits import Fail, Refused
 from hotpair.scan import State, Unsettled
@@ -37,7 +53,7 @@ class Reception:
         self.nonce = secrets.token_hex(16)
         self.peer = ""
         self.pending: dict[str, Pending] = {}
-        self.applied = 0
+        self.landed: list[tuple[Decided, os.stat_result | None]] = []
 
     def serve(self) -> None:
         """Talk until the peer says goodbye. Raises Refused, having told the peer why."""
@@ -168,6 +184,7 @@ class Reception:
             with transaction(self.scope.archive.db):
                 for path, pending in self.pending.items():
                     verdicts.append(checked[path] or self._settle(pending))
+                self._record_landed()
             detect.write_index(self.scope)
         self.pending = {}
         self.wire.send(verdicts=verdicts)
@@ -196,7 +213,7 @@ class Reception:
                 return {"action": "busy", "why": str(error)}
             except (Fail, OSError) as error:
                 return {"action": "failed", "why": str(error)}
-            self._record(change, "-" if found is None else scan.trusted(found))
+            self.landed.append((change, found))
             action = "applied"
         elif action == "have":
             self._have(change)
@@ -210,16 +227,22 @@ class Reception:
                 send.note_conflict(scope, change.path, loser, detail)
         return {"action": action, "conflict": bool(answer.get("conflict")), "why": answer.get("why", "")}
 
-    def _record(self, change: Decided, signature: str) -> None:
-        """Record an applied change and owe its commands: one transaction says both."""
-        scope = self.scope
-        row = scope.archive.row(change.path)
-        send.agree(scope, change.path, change.new)
-        scope.archive.put(change.path, row._replace(agreed=change.new, seen=change.new, signature=signature, from_peer=True))
-        if change.new is not None:
-            scope.archive.origin(change.path, change.new.digest, self.peer)
-        self._owe(change.path, ("both", "peer"))
-        self.applied += 1
+    def _record_landed(self) -> None:
+        """Record what was applied and owe its commands: one transaction says both.
+
+        A tick is waited for, so that the signatures can be trusted and the event of our own rename finds all quiet.
+        """
+        scan.tick(max((found.st_ctime_ns for _, found in self.landed if found), default=0))
+        for change, found in self.landed:
+            path, signature = change.path, "-" if found is None else scan.signature(found)
+            if signature != quiet.signature(paths.under(path)):
+                signature = ""  # a user was there within the tick
+            send.agree(self.scope, path, change.new)
+            self.scope.archive.put(path, Row(change.new, change.new, signature, from_peer=True))
+            if change.new is not None:
+                self.scope.archive.origin(path, change.new.digest, self.peer)
+            self._owe(path, ("both", "peer"))
+        self.landed = []
 
     def _have(self, change: Decided) -> None:
         """Both already have it; what a crash kept from being owed is owed now."""

@@ -113,41 +113,51 @@ def _back(scope: Scope) -> None:
 def sweep(scope: Scope, force: bool = False) -> Result:
     """Compare the whole set both ways and repair what differs, until both sides are equal."""
     announced = marks.waiting(scope.files.name) or marks.unfinished(scope.files.name)
-    repaired = 0
+    marks.take(scope.files.name)
+    absences: dict[str, float] = {}
+    found = _settled_survey(scope, absences)  # kept and owed before we know whether the peer is there
+    repaired = 0 if announced else found.noticed
+    if repaired:
+        scope.archive.note("repaired", scope.archive.fact("repaired") + repaired)
     try:
         if not force:
             _wait_for_pause(scope)
-        marks.take(scope.files.name)
-        absences: dict[str, float] = {}
         with peer.conversation(scope.node, scope.files) as other:
             _back(scope)
-            for _ in range(ROUNDS):
-                found = _settled_survey(scope, absences)
-                repaired += 0 if announced else found.noticed
-                outcome = send.send(scope, other, due(scope, found.changes, force))
-                started = time.time()
-                differences = compare.ask(scope, other)
-                if not differences:
-                    scope.archive.note("proved", started)
-                    break
-                mine = {change.path for change in found.changes}
-                orphans = compare.orphans(differences, mine)
-                outcome = outcome.plus(send.send(scope, other, orphans))
-                if outcome.turn or any(d.theirs_changed for d in differences):
-                    other.wire.send(turn=True)
-                    other.wire.expect("done", compare.TURN)
-                elif not outcome.agreed and not outcome.again:
-                    break
+            differences = _reconcile(scope, other, found, absences, force)
     except (Later, Refused) as fail:
         _away(scope, fail)
         return Result(os.EX_TEMPFAIL, repaired)
-    finally:
-        if repaired:
-            scope.archive.note("repaired", scope.archive.fact("repaired") + repaired)
     if differences:
         return Result(os.EX_TEMPFAIL, repaired, tuple(differences))
     marks.done(scope.files.name)
     return Result(os.EX_OK, repaired)
+
+
+def _reconcile(
+    scope: Scope, other: peer.Peer, found: detect.Survey, absences: dict[str, float], force: bool
+) -> list[compare.Difference]:
+    """Send, compare and let the peer send until both are equal or nothing moves any more; return what differs."""
+    differences: list[compare.Difference] = []
+    for _ in range(ROUNDS):
+        outcome = send.send(scope, other, due(scope, found.changes, force))
+        found = _settled_survey(scope, absences)
+        started = time.time()
+        differences = compare.ask(scope, other)
+        differences += [compare.Difference(path, None, None, False) for path in found.unsettled]
+        if not differences:
+            scope.archive.note("proved", started)
+            break
+        mine = {change.path for change in found.changes} | set(found.unsettled)
+        orphans = compare.orphans(differences, mine)
+        outcome = outcome.plus(send.send(scope, other, orphans))
+        if outcome.turn or any(d.theirs_changed for d in differences):
+            other.wire.send(turn=True)
+            other.wire.expect("done", compare.TURN)
+        elif not outcome.agreed and not outcome.again and not found.changes:
+            break
+        found = _settled_survey(scope, absences)
+    return differences
 
 
 def _settled_survey(scope: Scope, absences: dict[str, float]) -> detect.Survey:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from hotpair import beneath
 from hotpair.exits import Later
 
-RACY = 0.02  # seconds: a file as young as the look may change again under the same ctime (HZ=100: 10 ms a tick)
+COARSE = 5  # CLOCK_REALTIME_COARSE (linux/time.h): the clock that stamps ctimes; it moves once a tick, 1 to 10 ms
+TICK = 0.02  # seconds: longer than any tick; a ctime of the future (a clock set back) is not waited for
 UNSETTLED = 2.0  # seconds a file that is open for writing must have rested before it is taken all the same
 CHUNK = 1 << 20
 XATTRS = ("user.", "trusted.", "security.capability", "system.posix_acl_")  # labels of SELinux are each node's own
@@ -65,7 +66,14 @@ def signature(found: os.stat_result) -> str:
 
 def trusted(found: os.stat_result) -> str:
     """Return the signature, or "" for a file so young that its next change could carry the same one."""
-    return signature(found) if time.time() - found.st_ctime > RACY else ""
+    return signature(found) if time.clock_gettime_ns(COARSE) > found.st_ctime_ns else ""
+
+
+def tick(ctime_ns: int) -> None:
+    """Wait until whatever is changed from now on has a later ctime than this one: a kernel tick at the most."""
+    deadline = time.monotonic() + TICK
+    while time.clock_gettime_ns(COARSE) <= ctime_ns and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def digest_of(fd: int, copy_to: int | None = None) -> str:

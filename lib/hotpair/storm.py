@@ -1,7 +1,7 @@
 """Storm: while events come faster than looking at each is worth, the set's incron table is put away.
 
 incrond starts one process for every event, 10,000 for 10,000 files. So, as network drivers do with interrupts: the
-process that counts the BURSTth event of a second switches the watch off, whoever holds the run lock looks again
+process that sees BURST events at once switches the watch off, whoever holds the run lock looks again
 and again until the directories rest, switches it on, and looks once more, because what incrond had queued is dropped
 with the table. All that is known of a storm stands in the times of the table put away, so a crash loses nothing: the
 watchdog puts it back. The table moves within its directory to a name that incrond ignores: one rename, no copy.
@@ -12,9 +12,9 @@ import time
 
 from hotpair import marks, paths, quiet
 
-BURST = 16  # events of one second from which on a process for each costs more than it finds
+BURST = 12  # events at once from which on a process for each costs more than it finds; saving in vim makes 8
 SECOND = 1_000_000_000  # nanoseconds
-SHORT = 1.0  # seconds that a table stays away at least
+SHORT = 0.5  # seconds that a table stays away at least
 LONG = 8.0  # the same when the watch had just been switched on: writes in place do not show in a directory's times
 AGAIN = 10.0  # seconds that count as just
 REST = 0.3  # seconds without a change in the watched directories that end a storm
@@ -36,25 +36,42 @@ def away(set_name: str) -> bool:
 
 
 def event(set_name: str) -> None:
-    """Count an event, after it is marked, and put the table away when too many came within this second.
+    """Count an event, after it is marked, and put the table away when too many come at once.
 
-    Each process of a storm is its own run or loses the lock: none of them sees more than a few events, all of them
-    together see this file. The second began at its atime. Appending needs no lock: a count that a race loses delays
-    the verdict by one event.
+    Each process of a storm is its own run or loses the lock: none of them sees more than a few events. What all of
+    them see is how many of them there were within this second, and how many incrond has running now.
     """
-    fd = os.open(
-        paths.set_state(set_name, "pulse"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
+    if _pulse(set_name) >= BURST or _siblings() >= BURST:
+        switch_off(set_name)
+
+
+def _pulse(set_name: str) -> int:
+    """Count an event and return how many there were since the second began, which is the atime of the file.
+
+    Appending needs no lock: a count that a race loses delays the verdict by one event.
+    """
+    path = paths.set_state(set_name, "pulse")
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         os.write(fd, b".")
         found, now = os.fstat(fd), time.time_ns()
-        if not 0 <= now - found.st_atime_ns < SECOND:
-            os.ftruncate(fd, 0)
-            os.utime(fd, ns=(now, now))
-        elif found.st_size >= BURST:
-            switch_off(set_name)
+        if 0 <= now - found.st_atime_ns < SECOND:
+            return found.st_size
+        os.ftruncate(fd, 0)
+        os.utime(fd, ns=(now, now))
+        return 1
     finally:
         os.close(fd)
+
+
+def _siblings() -> int:
+    """Return how many children our parent has: the processes of a storm share two CPUs, so they all count late."""
+    parent = os.getppid()
+    try:
+        with open(f"/proc/{parent}/task/{parent}/children", "rb") as file:
+            return len(file.read().split())
+    except OSError:  # a kernel without this file, or a parent that has ended
+        return 0
 
 
 def switch_off(set_name: str) -> bool:

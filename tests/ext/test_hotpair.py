@@ -525,6 +525,27 @@ def test_a_plan_does_not_delete_what_the_peer_wrote_meanwhile(pair: Pair) -> Non
     assert [node.text("/srv/a.conf") for node in pair.nodes] == ["edited", "edited"]
 
 
+def believe_agreed(node: Node) -> None:
+    """Make a node take what it has for agreed, as an archive that was restored from a backup may."""
+    node.sweep()
+    with sqlite3.connect(node.root / "var/lib/hotpair/archive.db") as db:
+        db.execute("UPDATE path SET agreed = seen, from_peer = 0")
+
+
+@pytest.mark.parametrize("last, way", [("alpha", "send"), ("beta", "receive")])
+def test_a_difference_that_neither_node_counts_as_its_own_is_in_the_plan(pair: Pair, last: str, way: str) -> None:
+    pair.agree("/srv/a.conf", "base")
+    node, other = pair.nodes if last == "alpha" else pair.nodes[::-1]
+    (other.root / "etc/hotpair/hotpair.ini").rename(other.root / "etc/hotpair/away")
+    node.write("/srv/a.conf", "changed")
+    believe_agreed(node)
+    (other.root / "etc/hotpair/away").rename(other.root / "etc/hotpair/hotpair.ini")
+    (line,) = planned(pair.alpha)
+    assert line.startswith(f"demo: {way} put /srv/a.conf (7 bytes)")
+    assert pair.alpha.sweep().code == 0
+    assert [one.text("/srv/a.conf") for one in pair.nodes] == ["changed", "changed"]
+
+
 def test_a_plan_of_what_is_held_says_so(holding: Pair) -> None:
     clash(holding)
     assert planned(holding.alpha) == ["demo: hold /srv/a.conf (both nodes changed it)"]

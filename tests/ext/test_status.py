@@ -80,6 +80,7 @@ def test_the_keys_for_machines_stay(pair: Pair) -> None:
 
 def test_without_a_comparison_nothing_is_called_in_sync(tmp_path: Path) -> None:
     pair = Pair(tmp_path)
+    pair.alpha.hotpair("tables")
     pair.alpha.write("/srv/a.conf", "one")
     pair.alpha.run("syncr", "demo", "0")
     assert pair.beta.text("/srv/a.conf") == "one", "everything is equal, but nobody has compared"

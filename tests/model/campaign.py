@@ -5,10 +5,10 @@ The report, build/campaign-S.json, says per chunk of histories which seed made i
 
 import argparse
 import json
+import multiprocessing
 import sys
 import time
 import traceback
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -19,15 +19,15 @@ sys.path[:0] = [str(ROOT / "lib"), str(ROOT)]
 CHUNK = 10  # histories that share a seed, and that are lost when the campaign is stopped
 
 
-def run_chunk(chunk_seed: int, count: int) -> str:
-    """Run some histories and return what failed, "" when nothing did."""
+def run_chunk(chunk_seed: int) -> tuple[int, str]:
+    """Run some histories and return their seed and what failed, "" when nothing did."""
     from tests.model.machine import Pair
 
     try:
         run_state_machine_as_test(
             seed(chunk_seed)(Pair),
             settings=settings(
-                max_examples=count,
+                max_examples=CHUNK,
                 stateful_step_count=25,
                 deadline=None,
                 database=None,
@@ -37,8 +37,8 @@ def run_chunk(chunk_seed: int, count: int) -> str:
             ),
         )
     except Exception:
-        return traceback.format_exc()
-    return ""
+        return chunk_seed, traceback.format_exc()
+    return chunk_seed, ""
 
 
 def main() -> int:
@@ -52,16 +52,14 @@ def main() -> int:
     done = json.loads(report.read_text()) if report.exists() else {}
     seeds = [options.seed * 1_000_000 + number for number in range((options.count + CHUNK - 1) // CHUNK)]
     started = time.monotonic()
-    with ProcessPoolExecutor(options.jobs, max_tasks_per_child=4) as pool:
-        chunks = {pool.submit(run_chunk, s, CHUNK): s for s in seeds if str(s) not in done}
-        for number, chunk in enumerate(as_completed(chunks), 1):
-            failure = chunk.result()
-            done[str(chunks[chunk])] = {"histories": CHUNK, "failure": failure}
+    left = [s for s in seeds if str(s) not in done]
+    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=4) as pool:
+        for number, (chunk_seed, failure) in enumerate(pool.imap_unordered(run_chunk, left), 1):
+            done[str(chunk_seed)] = {"histories": CHUNK, "failure": failure}
             report.write_text(json.dumps(done, indent=1))
-            print(f"{number * CHUNK}/{len(chunks) * CHUNK} histories, {time.monotonic() - started:.0f} s", flush=True)
+            print(f"{number * CHUNK}/{len(left) * CHUNK} histories, {time.monotonic() - started:.0f} s", flush=True)
             if failure:
                 print(failure[-6000:])
-                pool.shutdown(cancel_futures=True)
                 break
     failed = [s for s, result in done.items() if result["failure"]]
     total = sum(result["histories"] for result in done.values())

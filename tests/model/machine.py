@@ -187,21 +187,23 @@ class Pair(RuleBasedStateMachine):
     # What machines do
 
     def _program(self, node: Node, program: str, arguments: list[str], lines: int, peer_lines: int) -> int:
-        pid = node.start(program, arguments, lines, peer_lines, self.away)
-        deadline = time.monotonic() + 60
-        while True:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                break
-            assert time.monotonic() < deadline, "a run hangs"
-            self.whole()
-            time.sleep(0.002)
+        code = self._wait(node.start(program, arguments, lines, peer_lines, self.away))
         self.faults += (lines < NEVER) + (peer_lines < NEVER)
-        code = os.waitstatus_to_exitcode(status)
         assert code in (0, 75, -9), f"{program} {arguments} ended with {code}"
         if code in (0, 75):
             self._has_noticed(node)
         return code
+
+    def _wait(self, pid: int) -> int:
+        """Return a program's exit code, looking at the trees all the while."""
+        deadline = time.monotonic() + 60
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            assert time.monotonic() < deadline, f"run {pid} hangs"
+            self.whole()
+            time.sleep(0.002)
 
     def _has_noticed(self, node: Node) -> None:
         """A run ended well: what stood here before it is now its promise to keep."""
@@ -233,7 +235,7 @@ class Pair(RuleBasedStateMachine):
     @rule()
     def both_at_once(self) -> None:
         pids = [node.start("syncr", ["etc", "0"], NEVER, NEVER, self.away) for node in self.nodes]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        codes = [self._wait(pid) for pid in pids]
         assert set(codes) <= {0, 75}, codes
         for node in self.nodes:
             self._has_noticed(node)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from hotpair import archive, config, locks, log, marks, quiet, run, tasks, watchdog
 from hotpair.compare import Difference
+from hotpair.detect import Scope
 from hotpair.exits import Later
 
 EPILOG = """examples:
@@ -56,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     return os.EX_TEMPFAIL if failed else code
 
 
-def _sweep(scope: run.Scope, force: bool, wait: bool) -> run.Result:
+def _sweep(scope: Scope, force: bool, wait: bool) -> run.Result:
     lock = locks.wait_run(scope.files.name, 60.0 if wait else 0.0)
     if lock is None:
         raise Later(f"{scope.files.name}: a run is under way", "try again in a moment")
@@ -66,7 +67,7 @@ def _sweep(scope: run.Scope, force: bool, wait: bool) -> run.Result:
         os.close(lock)
 
 
-def _retry(scope: run.Scope) -> int:
+def _retry(scope: Scope) -> int:
     """Run a set that has something left: marks, a run cut short, or paths that are not as agreed."""
     name = scope.files.name
     if not (marks.waiting(name) or marks.unfinished(name)) and quiet.unchanged(name):
@@ -80,7 +81,7 @@ def _retry(scope: run.Scope) -> int:
         os.close(lock)
 
 
-def _dry_run(scopes: list[run.Scope], as_json: bool) -> int:
+def _dry_run(scopes: list[Scope], as_json: bool) -> int:
     from hotpair import plan
 
     lines = {scope.files.name: plan.plan(scope) for scope in scopes}

@@ -54,9 +54,9 @@ def _word(text: str) -> bool:
 
 
 def _quiet(set_name: str) -> bool:
-    """Clear the marks and look with stat alone."""
+    """Clear the marks and look with stat alone; again when the peer's change was just being put in place."""
     marks.take(set_name)
-    if not quiet.unchanged(set_name):
+    if not quiet.unchanged(set_name) and not (locks.wait_for_state(set_name) and quiet.unchanged(set_name)):
         return False
     marks.done(set_name)
     return True
