@@ -6,6 +6,7 @@ A read lease held across the exchange tells of a writer who opened the old file 
 """
 
 import errno
+import hashlib
 import os
 import stat
 from contextlib import suppress
@@ -57,38 +58,62 @@ def apply(files: FilesSet, change: Decided) -> os.stat_result | None:
     Raises Unsettled when the live path is no longer what it was, Impossible, or OSError (a full disk).
     """
     path, new = change.path, change.new
+    recover(files, path)
     with beneath.place(path) as at:
         found = beneath.lstat(at)
         if (None if found is None else scan.state_of(at, found)) != change.here:
             raise Unsettled(f"{path}: changed since it was decided")
         keep.present(files, path, new, change.stage or path)
         inbox = beneath.inbox(at, files.name)
+        swap = Place(inbox, _swap_name(path))
         try:
             if new is None:
-                _remove(files, path, at, Place(inbox, f"gone-{os.getpid()}"), found)
+                _remove(files, path, at, swap, found)
             elif change.here is not None and change.here.content == new.content:
                 _give(at, found, new)
             else:
-                _put(at, _stage(change, new, inbox), found)
+                _stage(change, new, swap)
+                _put(at, swap, found)
         finally:
             os.close(inbox)
         os.fsync(at.fd)
         return beneath.lstat(at)
 
 
-def _stage(change: Decided, new: State, inbox: int) -> Place:
-    """Return the place of what shall be put, with its metadata already right."""
-    staged = Place(inbox, change.stage.rsplit("/", 1)[-1] or f"new-{os.getpid()}")
+def _swap_name(path: str) -> str:
+    """Return the name in the inbox under which the new content goes in and the old one comes out."""
+    return f"swap-{hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()}"
+
+
+def recover(files: FilesSet, path: str) -> None:
+    """Take up what a crash left in mid-exchange: a content that is no generation yet becomes one."""
+    swap = f"{stage_directory(files, path)}/{_swap_name(path)}"
+    try:
+        with beneath.place(swap) as at:
+            found = beneath.lstat(at)
+            if found is None:
+                return
+            state = scan.state_of(at, found)
+            if state.kind in ("file", "link") and state.content not in keep.contents(files, path):
+                keep.present(files, path, state, swap)
+            _drop(at)
+    except FileNotFoundError:
+        return
+
+
+def _stage(change: Decided, new: State, swap: Place) -> None:
+    """Put what shall be live under the swap name, with its metadata already right."""
     if new.kind == "link":
-        os.symlink(new.digest, staged.name, dir_fd=inbox)
+        os.symlink(new.digest, swap.name, dir_fd=swap.fd)
     elif new.kind == "directory":
-        os.mkdir(staged.name, 0o700, dir_fd=inbox)
-    meta.give(staged, new)
+        os.mkdir(swap.name, 0o700, dir_fd=swap.fd)
+    else:
+        beneath.rename(Place(swap.fd, change.stage.rsplit("/", 1)[1]), swap)
+    meta.give(swap, new)
     if new.kind == "file":
-        fd = beneath.open_read(staged)
+        fd = beneath.open_read(swap)
         os.fsync(fd)
         os.close(fd)
-    return staged
 
 
 def _give(at: Place, found: os.stat_result | None, new: State) -> None:

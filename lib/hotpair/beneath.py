@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from hotpair import paths
@@ -73,10 +73,8 @@ def inbox(at: Place, *names: str) -> int:
     """Return a descriptor of the inbox beside a place, made if missing; refuses one that is not ours alone (EPERM)."""
     fd = os.dup(at.fd)
     for name in (paths.INBOX, *names):
-        try:
+        with suppress(FileExistsError):  # made earlier; whose it is, is looked at next
             os.mkdir(name, 0o700, dir_fd=fd)
-        except FileExistsError:
-            pass  # made earlier; whose it is, is looked at next
         fd = _descend(fd, name)
         found = os.fstat(fd)
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:

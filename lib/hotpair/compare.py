@@ -1,4 +1,4 @@
-"""Compare a whole set with the peer's, so that "in sync" is said of what was looked at, and let the peer send its part."""
+"""Compare a whole set with the peer's, so that "in sync" is said of what was looked at; let the peer send its part."""
 
 import json
 import os

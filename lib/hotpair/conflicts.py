@@ -135,7 +135,7 @@ def _swap(scope: Scope, problem: Problem, take: str) -> int:
 def _take_here(scope: Scope, live: str) -> int:
     """Propose our live state as a change of the peer's, so that it is taken, and the peer's is kept there."""
     theirs = _ask(scope, live)
-    with _run_lock(scope):
+    with locks.run(scope.files.name, restore.WAIT):
         with locks.state(scope.files.name), transaction(scope.archive.db):
             row = detect.current(scope, live, scope.archive.row(live))
             scope.archive.put(live, row._replace(agreed=theirs, from_peer=False))
@@ -169,14 +169,6 @@ def _agreed(scope: Scope, live: str) -> int:
     return os.EX_OK if _ask(scope, live) == scope.archive.row(live).seen else os.EX_TEMPFAIL
 
 
-def _run_lock(scope: Scope) -> Any:
-    """Take the set's run lock as a file that closes itself."""
-    lock = locks.wait_run(scope.files.name, restore.WAIT)
-    if lock is None:
-        raise Later(f"{scope.files.name}: a run is under way", "try again in a moment")
-    return os.fdopen(lock, "r")
-
-
 def _acknowledge(scope: Scope, live: str) -> None:
     """Drop the path from both nodes' lists; a peer that is away keeps it in its own until somebody says so there."""
     scope.archive.solved(live, *KINDS)
@@ -194,7 +186,7 @@ def retry(configuration: Config, set_name: str | None) -> int:
     left = 0
     for name in names:
         scope = run.scope(configuration, name)
-        with _run_lock(scope):
+        with locks.run(scope.files.name, restore.WAIT):
             code = run.run(scope, force=True)
         left += bool(code) + tasks.run_due(scope.archive.db, name, force=True)
         for problem in scope.archive.problems():

@@ -8,7 +8,7 @@ import os
 import time
 from typing import NamedTuple
 
-from hotpair import config, keep, marks, paths, quiet, scan, sections, tasks
+from hotpair import apply, config, keep, marks, paths, quiet, scan, sections, tasks
 from hotpair.archive import Archive, Row, transaction
 from hotpair.config import FilesSet, Node
 from hotpair.scan import State, Unsettled
@@ -77,6 +77,7 @@ def current(scope: Scope, path: str, row: Row, settle: float = 0.0) -> Row:
     signature = quiet.signature(paths.under(path))
     if signature == row.signature:
         return row
+    apply.recover(scope.files, path)
     state, found = scan.look(path, settle)
     fresh = row._replace(seen=state, signature="-" if found is None else scan.trusted(found))
     if fresh == row:

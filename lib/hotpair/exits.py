@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from hotpair import log
 
+INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+
 
 class Fail(Exception):
     """A failure a person can act on: `message` (one line), `remedy` (what to do), `code` (an os.EX_* value)."""
@@ -62,7 +64,9 @@ def guard(main: Callable[[Sequence[str]], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return os.EX_OK
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except SystemExit as end:  # argparse, having said what was wrong
+        return os.EX_USAGE if end.code else os.EX_OK
     except Exception as bug:
         frame = bug.__traceback__
         while frame and frame.tb_next:

@@ -154,3 +154,10 @@ def generations(files: FilesSet, live: str) -> list[Generation]:
             found.append(Generation(number, copy, state))
         number += 1
     return found
+
+
+def contents(files: FilesSet, live: str) -> set[tuple[str, str]]:
+    """Return every content that is kept for a path, the copy of the present one included."""
+    present_copy = _state(slot(files, live, 0))
+    kept = {generation.state.content for generation in generations(files, live)}
+    return kept | {present_copy.content} if present_copy else kept

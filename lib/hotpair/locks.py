@@ -1,9 +1,10 @@
 """Locks held by the kernel (flock(2)), so that none is ever stale.
 
 `run`: one run of a set at a time. `state`: whoever reads or writes a set's live files and archive; never held
-while talking to the peer, or two nodes that send at once would wait for each other.
-The trigger takes the run lock with fcntl alone, because importing filelock costs it three times its whole life;
-both are flock on the same file.
+while talking to the peer, or two nodes that send at once would wait for each other. `section`: one run of a section's
+commands at a time.
+What stands between an edit and its arrival takes flock itself: importing filelock costs a third of that whole way
+(docs/benchmarks.md). Both lock the same files in the same manner, so they exclude each other.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hotpair import paths
@@ -19,38 +22,63 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 STATE_WAIT = 60.0  # seconds until a held state lock counts as a temporary failure
+LOOK = 0.002  # seconds between two attempts
 
 
 def lock_file(name: str) -> str:
     return paths.runtime(name + ".lock")
 
 
-def try_run(set_name: str) -> int | None:
-    """Return a descriptor that holds the set's run lock until it is closed, or None when a run is under way."""
-    path = lock_file(set_name + ".run")
+def _open(name: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return os.open(lock_file(name), flags, 0o600)
     except FileNotFoundError:
         paths.make_private(paths.runtime())
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return os.open(lock_file(name), flags, 0o600)
+
+
+def _try(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        return False
+    return True
+
+
+def try_run(set_name: str) -> int | None:
+    """Return a descriptor that holds the set's run lock until it is closed, or None when a run is under way."""
+    fd = _open(set_name + ".run")
+    if _try(fd):
+        return fd
+    os.close(fd)
+    return None
+
+
+@contextmanager
+def state(set_name: str) -> Iterator[None]:
+    """Hold the set's state lock. Raises Later when somebody holds it for more than STATE_WAIT seconds."""
+    fd = _open(set_name + ".state")
+    try:
+        deadline = time.monotonic() + STATE_WAIT
+        while not _try(fd):
+            if time.monotonic() > deadline:
+                from hotpair.exits import Later
+
+                file = lock_file(set_name + ".state")
+                raise Later(f"{set_name}: another program holds the state lock", f"see who: fuser {file}")
+            time.sleep(LOOK)
+        yield
+    finally:
         os.close(fd)
-        return None
-    return fd
 
 
 def wait_for_state(set_name: str) -> bool:
-    """Wait until nobody is at work on the set's files; say whether somebody was. For the trigger, as `try_run` is."""
+    """Wait until nobody is at work on the set's files; say whether somebody was."""
+    fd = _open(set_name + ".state")
     try:
-        fd = os.open(lock_file(set_name + ".state"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
+        if _try(fd):
+            return False
         fcntl.flock(fd, fcntl.LOCK_EX)
         return True
     finally:
@@ -64,19 +92,20 @@ def _filelock(name: str, seconds: float) -> FileLock:
     return FileLock(lock_file(name), timeout=seconds, mode=0o600, fallback_to_soft=False)
 
 
-def state(set_name: str) -> FileLock:
-    """Return the set's state lock, to be used with `with`; raises filelock.Timeout after STATE_WAIT seconds."""
-    return _filelock(set_name + ".state", STATE_WAIT)
+@contextmanager
+def run(set_name: str, seconds: float) -> Iterator[None]:
+    """Hold the run lock, for a program that a person or cron waits for. Raises Later when it stays taken so long."""
+    from filelock import Timeout
+
+    from hotpair.exits import Later
+
+    try:
+        with _filelock(set_name + ".run", seconds):
+            yield
+    except Timeout as taken:
+        raise Later(f"{set_name}: a run is under way", "try again in a moment") from taken
 
 
 def section(number: str) -> FileLock:
     """Return the lock of one section of syncr.ini: its commands never run twice at once. Does not wait."""
     return _filelock("section-" + number, 0)
-
-
-def wait_run(set_name: str, seconds: float) -> int | None:
-    """Take the run lock like `try_run`, waiting up to some seconds for the run under way to end."""
-    deadline = time.monotonic() + seconds
-    while (fd := try_run(set_name)) is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return fd

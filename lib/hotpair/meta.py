@@ -2,6 +2,7 @@
 
 import os
 from base64 import b64decode
+from collections.abc import Callable
 
 from hotpair import beneath, scan
 from hotpair.beneath import Place
@@ -46,7 +47,7 @@ def _has(fd: int, name: str, value: bytes) -> bool:
         return False
 
 
-def _own(state: State, chown) -> None:  # type: ignore[no-untyped-def]
+def _own(state: State, chown: Callable[[int, int], None]) -> None:
     """Give the owner; without root only a change that is one can fail, and then it must be said."""
     if os.geteuid() == 0 or (state.uid, state.gid) != (os.geteuid(), os.getegid()):
         chown(state.uid, state.gid)

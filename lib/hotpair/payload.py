@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import subprocess
+from typing import IO
 
 from hotpair import beneath, keep, paths, scan
 from hotpair.beneath import Place
@@ -53,7 +54,7 @@ def receive_small(wire: Wire, stage: str, size: int) -> None:
             out.write(data)
 
 
-def _open_stage(stage: str):  # type: ignore[no-untyped-def]
+def _open_stage(stage: str) -> IO[bytes]:
     with beneath.place(stage) as at:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.fdopen(os.open(at.name, flags, 0o600, dir_fd=at.fd), "wb")

@@ -7,6 +7,7 @@ makes yesterday's lines worthless, and what arrives is staged in the inbox until
 import os
 import re
 import secrets
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from hotpair import (
@@ -71,7 +72,8 @@ class Reception:
         mine = peer.hello(self.scope.node, self.scope.files)
         theirs = self.wire.receive()
         if theirs.get("hotpair") != PROTOCOL:
-            raise Refused(f"protocol {theirs.get('hotpair')!r} is not {PROTOCOL}: install the same version on both nodes")
+            spoken = repr(theirs.get("hotpair"))[:20]
+            raise Refused(f"protocol {spoken} is not {PROTOCOL}: install the same version on both nodes")
         if theirs.get("set") != mine["set"]:
             raise Refused(f"set {theirs.get('set')!r} was announced as {mine['set']!r}")
         if theirs.get("settings") != mine["settings"]:
@@ -138,10 +140,10 @@ class Reception:
         nodes = (scope.node.name, self.peer)
         answer = decide.decide(base, new, row.seen, row.agreed, row.from_peer, scope.files.prefer, nodes)
         reply: dict[str, Any] = {"action": answer.action, "conflict": answer.conflict}
-        if answer.action == "take" and new is not None and new.kind == "file":
-            if row.seen is None or row.seen.content != new.content:
-                stage = f"{apply.stage_directory(scope.files, path)}/{payload.stage_name(path, new)}"
-                reply.update(self._room(path, stage, new))
+        known = row.seen is not None and new is not None and row.seen.content == new.content
+        if answer.action == "take" and new is not None and new.kind == "file" and not known:
+            stage = f"{apply.stage_directory(scope.files, path)}/{payload.stage_name(path, new)}"
+            reply.update(self._room(path, new))
         if answer.action == "lost" and row.seen == row.agreed:
             # We changed nothing ourselves, yet the peer never had this: forget that it was agreed, so that we send it.
             scope.archive.put(path, row._replace(agreed=None, from_peer=False))
@@ -149,7 +151,7 @@ class Reception:
             reply["why"] = f"{scope.node.name} has {_describe(row.seen)}, {self.peer} has {_describe(new)}"
         return Pending(reply, Decided(path, row.seen, new, stage))
 
-    def _room(self, path: str, stage: str, new: State) -> dict[str, Any]:
+    def _room(self, path: str, new: State) -> dict[str, Any]:
         """Make the inbox and return "want", or "failed" when the content would not fit or has no place."""
         try:
             apply.make_parents(path)
@@ -247,10 +249,9 @@ class Reception:
     def _have(self, change: Decided) -> None:
         """Both already have it; what a crash kept from being owed is owed now."""
         row = self.scope.archive.row(change.path)
-        if row.agreed != change.new:
-            send.agree(self.scope, change.path, change.new)
-            if self.scope.archive.fact("born"):
-                self._owe(change.path, ("peer",))
+        send.agree(self.scope, change.path, change.new)
+        if row.agreed != change.new and self.scope.archive.fact("born"):
+            self._owe(change.path, ("peer",))
         self.scope.archive.put(change.path, row._replace(agreed=change.new, from_peer=True))
 
     def _owe(self, path: str, where: tuple[str, ...]) -> None:
@@ -258,13 +259,11 @@ class Reception:
         tasks.owe(self.scope.archive, wanted, path)
 
     def _empty_inboxes(self) -> None:
-        """Remove what was staged and not applied; what rsync left half done stays for the next attempt."""
-        for directory in {p.change.stage.rsplit("/", 1)[0] for p in self.pending.values() if p.change.stage}:
-            fd = beneath.open_directory(directory)
-            for name in os.listdir(fd):
-                if name != payload.PARTIAL:
-                    os.unlink(name, dir_fd=fd)
-            os.close(fd)
+        """Remove what this conversation staged and did not apply; what rsync left half done stays for the next."""
+        for pending in self.pending.values():
+            if pending.change.stage:
+                with suppress(OSError), beneath.place(pending.change.stage) as at:  # it may never have arrived
+                    os.unlink(at.name, dir_fd=at.fd)
 
 
 def _items(value: Any, most: int) -> list[Any]:

@@ -159,13 +159,9 @@ def crossed(scope: Scope, live: str, what: str) -> int:
     name = scope.files.name
     marks.create(name)
     marks.add(name, "restore")  # whatever happens to us, the next run looks
-    lock = locks.wait_run(name, WAIT)
-    if lock is not None:
-        try:
-            run.run(scope, force=True)
-        finally:
-            os.close(lock)
-        tasks.run_due(scope.archive.db, name)
+    with suppress(Later), locks.run(name, WAIT):  # the run under way, if one stays, sees the mark
+        run.run(scope, force=True)
+    tasks.run_due(scope.archive.db, name)
     row = scope.archive.row(live)
     if row.agreed == row.seen == scan.look(live)[0]:
         print(log.escape(f"{what} is live here and on {scope.node.peer}"))

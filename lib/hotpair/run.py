@@ -62,7 +62,7 @@ def run(scope: Scope, force: bool = False, ahead: subprocess.Popen[bytes] | None
                 return os.EX_TEMPFAIL
             time.sleep(PAUSE)
         marks.done(name)
-        return os.EX_OK
+        return os.EX_TEMPFAIL if outcome.waiting or len(wanted) < len(found.changes) else os.EX_OK
     except (Later, Refused) as fail:
         _away(scope, fail)
         return os.EX_TEMPFAIL
@@ -129,7 +129,9 @@ def sweep(scope: Scope, force: bool = False) -> Result:
         _away(scope, fail)
         return Result(os.EX_TEMPFAIL, repaired)
     if differences:
+        scope.archive.problem("", "differ", "", f"{len(differences)} paths differ, {differences[0].path} among them")
         return Result(os.EX_TEMPFAIL, repaired, tuple(differences))
+    scope.archive.solved("", "differ")
     marks.done(scope.files.name)
     return Result(os.EX_OK, repaired)
 

@@ -16,6 +16,7 @@ BATCH_ENTRIES = 100
 BATCH_BYTES = 64 << 20  # a larger file goes alone, so that it holds up nobody
 LINE_BYTES = 400_000  # of proposals in one message, far below what the wire allows
 APPLY = 3600.0  # seconds: checks may take long, and a dead peer is noticed by ssh itself
+FAILED_PAUSE = 60.0, 3600.0  # seconds, first and longest, until a change that failed is tried again
 HELD_PAUSE = 900.0  # seconds until a change that a person must decide is asked about again
 
 
@@ -102,7 +103,7 @@ def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]
     """Record one verdict: what both now agree on, or why not. The caller holds the state lock."""
     action, why = verdict.get("action"), str(verdict.get("why", ""))[:500]
     archive, path = scope.archive, change.path
-    if verdict.get("conflict"):
+    if verdict.get("conflict") and action != "held":
         note_conflict(scope, path, change.new, f"{peer_name}: {action}: {why}")
     if action in ("applied", "have"):
         agree(scope, path, change.new)
@@ -115,7 +116,8 @@ def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]
         archive.problem(path, "held", change.subject, why, time.time() + HELD_PAUSE)
         return Outcome(waiting=1)
     tried = sum(p.attempts for p in archive.problems() if (p.path, p.subject) == (path, change.subject))
-    if archive.problem(path, "failed", change.subject, f"{peer_name}: {why}", time.time() + growing(tried + 1, 60, 3600)):
+    due = time.time() + growing(tried + 1, *FAILED_PAUSE)
+    if archive.problem(path, "failed", change.subject, f"{peer_name}: {why}", due):
         log.error(f"{scope.files.name}: {path}: {peer_name} could not take it: {why}")
     return Outcome(waiting=1)
 

@@ -220,10 +220,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Do one command. Returns an os.EX_* value, or what `status` found: 0, 1 or 2."""
     log.person = True
-    try:
-        options = parser().parse_args(argv)
-    except SystemExit as end:
-        return os.EX_USAGE if end.code else os.EX_OK
+    options = parser().parse_args(argv)
     try:
         return COMMANDS[options.command].do(options)
     except PermissionError as error:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from hotpair import archive, config, locks, log, marks, quiet, run, tasks, watchdog
 from hotpair.compare import Difference
 from hotpair.detect import Scope
-from hotpair.exits import Later
 
+WAIT = 60.0  # seconds a person waits for the run under way
 EPILOG = """examples:
   psync                    compare every set with the peer and repair both sides
   psync etc                only the set `etc`
@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         watchdog.minute(configuration)
     else:
         by_hand = not options.cron
-        results = {scope.files.name: _sweep(scope, options.force or by_hand, by_hand) for scope in scopes}
+        wait = WAIT if by_hand else 0.0
+        results = {scope.files.name: _sweep(scope, options.force or by_hand, wait) for scope in scopes}
         code = max([result.code for result in results.values()], default=os.EX_OK)
         if by_hand:
             _print(results, options.json)
@@ -57,14 +58,9 @@ def main(argv: Sequence[str]) -> int:
     return os.EX_TEMPFAIL if failed else code
 
 
-def _sweep(scope: Scope, force: bool, wait: bool) -> run.Result:
-    lock = locks.wait_run(scope.files.name, 60.0 if wait else 0.0)
-    if lock is None:
-        raise Later(f"{scope.files.name}: a run is under way", "try again in a moment")
-    try:
+def _sweep(scope: Scope, force: bool, wait: float) -> run.Result:
+    with locks.run(scope.files.name, wait):
         return run.sweep(scope, force)
-    finally:
-        os.close(lock)
 
 
 def _retry(scope: Scope) -> int:

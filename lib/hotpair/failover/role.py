@@ -1,4 +1,4 @@
-"""The node's role and epoch, as the file var/lib/hotpair/role.json says: "peer", epoch 0, until a failover writes it."""
+"""The node's role and epoch, as var/lib/hotpair/role.json says: "peer", epoch 0, until a failover writes it."""
 
 import json
 from typing import NamedTuple
