@@ -63,7 +63,7 @@ def apply(files: FilesSet, change: Decided) -> os.stat_result | None:
         found = beneath.lstat(at)
         if (None if found is None else scan.state_of(at, found)) != change.here:
             raise Unsettled(f"{path}: changed since it was decided")
-        keep.present(files, path, new, change.stage or path)
+        keep.present(files, path, change.here, path)  # a copy of what is replaced must stand before it goes
         inbox = beneath.inbox(at, files.name)
         swap = Place(inbox, _swap_name(path))
         try:
@@ -77,7 +77,10 @@ def apply(files: FilesSet, change: Decided) -> os.stat_result | None:
         finally:
             os.close(inbox)
         os.fsync(at.fd)
-        return beneath.lstat(at)
+        landed = beneath.lstat(at)
+        with suppress(Unsettled):  # a user was faster: the next look keeps what he wrote
+            keep.present(files, path, new, path)  # after the exchange, for it costs time that the user waits for
+        return landed
 
 
 def _swap_name(path: str) -> str:

@@ -3,7 +3,7 @@
 incrond starts one process for every event, 10,000 for 10,000 files. So, as network drivers do with interrupts: the
 process that sees BURST events at once switches the watch off, whoever holds the run lock looks again
 and again until the directories rest, switches it on, and looks once more, because what incrond had queued is dropped
-with the table. All that is known of a storm stands in the times of the table put away, so a crash loses nothing: the
+with the table. (Of what it had read, up to 1024 events, each still costs a shell that finds the table away.) All that is known of a storm stands in the times of the table put away, so a crash loses nothing: the
 watchdog puts it back. The table moves within its directory to a name that incrond ignores: one rename, no copy.
 """
 
@@ -15,8 +15,8 @@ from hotpair import marks, paths, quiet
 BURST = 12  # events at once from which on a process for each costs more than it finds; saving in vim makes 8
 SECOND = 1_000_000_000  # nanoseconds
 SHORT = 0.5  # seconds that a table stays away at least
-LONG = 8.0  # the same when the watch had just been switched on: writes in place do not show in a directory's times
-AGAIN = 10.0  # seconds that count as just
+LONG = 4.0  # the same when the watch had just been switched on: writes in place do not show in a directory's times
+AGAIN = 5.0  # seconds that count as just
 REST = 0.3  # seconds without a change in the watched directories that end a storm
 MOST = 20.0  # seconds until the table is put back whatever happens: other programs wait for the run lock
 POLL = 0.05  # seconds between two looks
@@ -39,8 +39,11 @@ def event(set_name: str) -> None:
     """Count an event, after it is marked, and put the table away when too many come at once.
 
     Each process of a storm is its own run or loses the lock: none of them sees more than a few events. What all of
-    them see is how many of them there were within this second, and how many incrond has running now.
+    them see is how many of them there were within this second, and how many incrond has running now. Until here we
+    ran before incrond (see watch.HASTE), so that it does not start a hundred more before the first of us can count.
     """
+    if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     if _pulse(set_name) >= BURST or _siblings() >= BURST:
         switch_off(set_name)
 

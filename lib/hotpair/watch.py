@@ -20,6 +20,7 @@ MASK = "IN_CLOSE_WRITE,IN_MOVED_TO,IN_MOVED_FROM,IN_DELETE,IN_ATTRIB,recursive=f
 WATCHABLE = re.compile(r"/[\w./@%+=:-]*")  # \w: letters of every alphabet, none that a shell or incrond could mistake
 PROGRAMS = re.compile(r"/[A-Za-z0-9._/+-]*")  # % is a newline to cron
 INSTALLED = re.compile(r" (/\S*)/syncr ")
+HASTE = "nice -n -15"  # the trigger before incrond, which else starts ten more of it meanwhile; storm.event resets it
 LONGEST = 999  # bytes of a line: incrond splits longer ones and takes the tail for a line of its own
 MAKER = "#hotpair-"  # begins every table that we wrote, and may therefore remove
 # incrond knows no comments. Two words are no entry; three are one, with `#` as the path, and because `find #` finds
@@ -107,7 +108,7 @@ def _line(set_name: str, place: str, id_: str, program_dir: str) -> str:
     """
     prefix = f"HOTPAIR_ROOT={paths.root()} " if paths.root() else ""
     guard = f"test -e {paths.incron_table(set_name)} && "
-    return f"{place} {MASK} {guard}{prefix}exec {program_dir}/syncr {set_name} {id_}"
+    return f"{place} {MASK} {guard}{prefix}exec {HASTE} {program_dir}/syncr {set_name} {id_}"
 
 
 def table(files: FilesSet, program_dir: str) -> str:
