@@ -1,10 +1,11 @@
 """Storm: while events come faster than looking at each is worth, the set's incron table is put away.
 
 incrond starts one process for every event, 10,000 for 10,000 files. So, as network drivers do with interrupts: the
-process that sees BURST events at once switches the watch off, whoever holds the run lock looks again
-and again until the directories rest, switches it on, and looks once more, because what incrond had queued is dropped
-with the table. (Of what it had read, up to 1024 events, each still costs a shell that finds the table away.) All that is known of a storm stands in the times of the table put away, so a crash loses nothing: the
-watchdog puts it back. The table moves within its directory to a name that incrond ignores: one rename, no copy.
+process that sees BURST events at once switches the watch off, whoever holds the run lock looks again and again until
+the directories rest, switches it on, and looks once more, because what incrond had queued is dropped with the table.
+(Of what incrond had read, up to 1024 events, each still costs a shell that finds the table away.)
+All that is known of a storm stands in the times of the table put away, so a crash loses nothing: the watchdog puts it
+back. The table moves within its directory to a name that incrond ignores: one rename, no copy.
 """
 
 import os
