@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
-from hotpair import beneath, keep, meta, paths, scan
+from hotpair import beneath, keep, meta, paths, quiet, scan
 from hotpair.beneath import Place
 from hotpair.config import FilesSet
 from hotpair.exits import Fail
@@ -126,7 +126,7 @@ def _give(at: Place, found: os.stat_result | None, new: State) -> None:
         return
     fd = beneath.open_read(at)
     try:
-        if found is None or scan.signature(os.fstat(fd)) != scan.signature(found):
+        if found is None or quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: replaced since it was decided")
         meta.give_fd(fd, new)
         os.fsync(fd)

@@ -1,10 +1,15 @@
 """The one exception family: what went wrong, the exit code, and what to do about it."""
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Callable, Sequence
 
 from hotpair import log
+
+TYPE_CHECKING = False  # the quiet path imports this module: no typing, no collections
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 

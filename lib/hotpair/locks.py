@@ -12,12 +12,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from hotpair import paths
 
+TYPE_CHECKING = False  # importing typing alone would cost an event half of its time
 if TYPE_CHECKING:
     from filelock import FileLock
 
@@ -55,24 +53,6 @@ def try_run(set_name: str) -> int | None:
     return None
 
 
-@contextmanager
-def state(set_name: str) -> Iterator[None]:
-    """Hold the set's state lock. Raises Later when somebody holds it for more than STATE_WAIT seconds."""
-    fd = _open(set_name + ".state")
-    try:
-        deadline = time.monotonic() + STATE_WAIT
-        while not _try(fd):
-            if time.monotonic() > deadline:
-                from hotpair.exits import Later
-
-                file = lock_file(set_name + ".state")
-                raise Later(f"{set_name}: another program holds the state lock", f"see who: fuser {file}")
-            time.sleep(LOOK)
-        yield
-    finally:
-        os.close(fd)
-
-
 def wait_for_state(set_name: str) -> bool:
     """Wait until nobody is at work on the set's files; say whether somebody was."""
     fd = _open(set_name + ".state")
@@ -85,25 +65,54 @@ def wait_for_state(set_name: str) -> bool:
         os.close(fd)
 
 
+class state:  # noqa: N801 (used as `with locks.state(name):`)
+    """Hold the set's state lock. Raises Later when somebody else holds it for more than STATE_WAIT seconds."""
+
+    def __init__(self, set_name: str) -> None:
+        self.name = set_name + ".state"
+
+    def __enter__(self) -> None:
+        self.fd = _open(self.name)
+        deadline = time.monotonic() + STATE_WAIT
+        while not _try(self.fd):
+            if time.monotonic() > deadline:
+                os.close(self.fd)
+                _taken(f"{self.name} lock is held by another program", f"see who: fuser {lock_file(self.name)}")
+            time.sleep(LOOK)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+class run:  # noqa: N801 (used as `with locks.run(name, seconds):`)
+    """Hold the run lock, for a program that a person or cron waits for. Raises Later when it stays taken so long."""
+
+    def __init__(self, set_name: str, seconds: float) -> None:
+        self.set_name, self.lock = set_name, _filelock(set_name + ".run", seconds)
+
+    def __enter__(self) -> None:
+        from filelock import Timeout
+
+        try:
+            self.lock.acquire()
+        except Timeout:
+            _taken(f"{self.set_name}: a run is under way", "try again in a moment")
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def _taken(what: str, remedy: str) -> None:
+    from hotpair.exits import Later
+
+    raise Later(what, remedy)
+
+
 def _filelock(name: str, seconds: float) -> FileLock:
     from filelock import FileLock
 
     paths.make_private(paths.runtime())
     return FileLock(lock_file(name), timeout=seconds, mode=0o600, fallback_to_soft=False)
-
-
-@contextmanager
-def run(set_name: str, seconds: float) -> Iterator[None]:
-    """Hold the run lock, for a program that a person or cron waits for. Raises Later when it stays taken so long."""
-    from filelock import Timeout
-
-    from hotpair.exits import Later
-
-    try:
-        with _filelock(set_name + ".run", seconds):
-            yield
-    except Timeout as taken:
-        raise Later(f"{set_name}: a run is under way", "try again in a moment") from taken
 
 
 def section(number: str) -> FileLock:

@@ -15,9 +15,13 @@ CONFIGURATION = ("hotpair.ini", "syncr.ini")
 def signature(path: str) -> str:
     """Return the stat signature of a file on this disk, "-" for none."""
     try:
-        found = os.lstat(path)
+        return of(os.lstat(path))
     except OSError:
         return "-"
+
+
+def of(found: os.stat_result) -> str:
+    """Return the stat signature: as long as it stays, so does what was read under it."""
     return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 

@@ -236,7 +236,7 @@ class Reception:
         """
         scan.tick(max((found.st_ctime_ns for _, found in self.landed if found), default=0))
         for change, found in self.landed:
-            path, signature = change.path, "-" if found is None else scan.signature(found)
+            path, signature = change.path, "-" if found is None else quiet.of(found)
             if signature != quiet.signature(paths.under(path)):
                 signature = ""  # a user was there within the tick
             send.agree(self.scope, path, change.new)

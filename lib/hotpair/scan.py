@@ -7,7 +7,7 @@ import time
 from base64 import b64decode, b64encode
 from typing import NamedTuple
 
-from hotpair import beneath
+from hotpair import beneath, quiet
 from hotpair.exits import Later
 
 COARSE = 5  # CLOCK_REALTIME_COARSE (linux/time.h): the clock that stamps ctimes; it moves once a tick, 1 to 10 ms
@@ -59,14 +59,9 @@ def from_json(value: object) -> State | None:
     return State(kind, size, mode, uid, gid, mtime_ns, digest, tuple(pairs))
 
 
-def signature(found: os.stat_result) -> str:
-    """Return the stat signature: as long as it stays, so does what was read under it."""
-    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
-
-
 def trusted(found: os.stat_result) -> str:
     """Return the signature, or "" for a file so young that its next change could carry the same one."""
-    return signature(found) if time.clock_gettime_ns(COARSE) > found.st_ctime_ns else ""
+    return quiet.of(found) if time.clock_gettime_ns(COARSE) > found.st_ctime_ns else ""
 
 
 def tick(ctime_ns: int) -> None:
@@ -131,7 +126,7 @@ def state_of(at: beneath.Place, found: os.stat_result, settle: float = 0.0) -> S
             return State("directory", 0, mode, *owner, 0, "", _xattrs(fd))
         _settled(at.name, fd, settle)
         state = State("file", found.st_size, mode, *owner, found.st_mtime_ns, digest_of(fd), _xattrs(fd))
-        if signature(os.fstat(fd)) != signature(found):
+        if quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: changed while it was read")
         return state
     finally:

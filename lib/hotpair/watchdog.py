@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from hotpair import child, locks, log, marks, paths, storm, watch
@@ -231,16 +232,23 @@ def _restart(pid: int | None) -> str:
     """Restart incrond the way this machine starts it. Returns "" or why it does not run."""
     if os.path.isdir("/run/systemd/system"):
         command = ["systemctl", "restart", "incron"]
-    elif os.access(INIT, os.X_OK):
-        command = [INIT, "restart"]
-    else:
-        command = ["incrond"]
+    else:  # its own script would ask it to end and start none when it does not
+        command = [INIT, "start"] if os.access(INIT, os.X_OK) else ["incrond"]
         if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            _wait(pid)
+            _end(pid)
     why = child.run(command, child.environment(), RESTART)
     _wait(None)
     return "" if running() is not None else why or f"`{' '.join(command)}` did not bring it up"
+
+
+def _end(pid: int) -> None:
+    """End an incrond that may hang."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        _wait(pid)
+        if running() != pid:
+            return
 
 
 def _wait(old: int | None) -> None:

@@ -1,10 +1,15 @@
 """syncr SET ID: an event arrived under watch ID of a set; mark it, and become the set's run unless one is under way."""
 
-import os
-from collections.abc import Sequence
+from __future__ import annotations
 
-from hotpair import locks, marks, packages, quiet
+import os
+
+from hotpair import locks, marks
 from hotpair.exits import UsageFail
+
+TYPE_CHECKING = False  # what an event imports before it knows that there is work is counted in microseconds
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 USAGE = """usage: syncr SET ID
 
@@ -55,6 +60,8 @@ def _word(text: str) -> bool:
 
 def _quiet(set_name: str) -> bool:
     """Clear the marks and look with stat alone; again when the peer's change was just being put in place."""
+    from hotpair import quiet
+
     marks.take(set_name)
     if not quiet.unchanged(set_name) and not (locks.wait_for_state(set_name) and quiet.unchanged(set_name)):
         return False
@@ -62,8 +69,14 @@ def _quiet(set_name: str) -> bool:
     return True
 
 
-def _first_time(set_name: str) -> None:
+def _packages() -> None:
+    from hotpair import packages
+
     packages.add()
+
+
+def _first_time(set_name: str) -> None:
+    _packages()
     from hotpair import config
 
     config.load().named(set_name)
@@ -71,7 +84,7 @@ def _first_time(set_name: str) -> None:
 
 
 def _run(set_name: str) -> int:
-    packages.add()
+    _packages()
     from hotpair import config, peer, run
 
     configuration = config.load()
