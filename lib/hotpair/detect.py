@@ -50,11 +50,11 @@ def names(scope: Scope, rows: dict[str, Row]) -> list[str]:
     """Return every path of the set: as listed, as its globs match now, and as the archive knows it."""
     found = {path for path in rows if scope.files.covers(path)}
     for pattern in scope.files.paths:
-        found.update(_expand(pattern) if config.GLOB.search(pattern) else [pattern])
+        found.update(expand(pattern) if config.GLOB.search(pattern) else [pattern])
     return sorted(found)
 
 
-def _expand(pattern: str) -> list[str]:
+def expand(pattern: str) -> list[str]:
     """Return the live paths that a glob matches; links are not followed on the way."""
     reached = [""]
     for part in pattern.split("/")[1:]:

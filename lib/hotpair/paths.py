@@ -54,5 +54,8 @@ def cron_file() -> str:
 
 def make_private(directory: str) -> str:
     """Create a directory for root alone (0700), parents included, and return it."""
-    os.makedirs(directory, mode=0o700, exist_ok=True)
+    if not os.path.isdir(directory):
+        umask = os.umask(0o077)  # makedirs gives its mode to the last directory only
+        os.makedirs(directory, exist_ok=True)
+        os.umask(umask)
     return directory

@@ -5,7 +5,7 @@ import subprocess
 import time
 from typing import NamedTuple
 
-from hotpair import archive, compare, detect, locks, log, marks, peer, sections, send
+from hotpair import archive, compare, detect, locks, log, marks, peer, sections, send, storm
 from hotpair.config import Config
 from hotpair.detect import Change, Scope
 from hotpair.exits import Fail, Later, Refused
@@ -51,22 +51,25 @@ def run(scope: Scope, force: bool = False, ahead: subprocess.Popen[bytes] | None
     try:
         while True:
             marks.take(name)
+            began = time.monotonic()
             found = _survey(scope, absences)
             wanted = due(scope, found.changes, force)
             outcome = send.Outcome()
             if wanted:
                 outcome, ahead = _send(scope, wanted, force, ahead), None
-            if not (found.unsettled or outcome.again):
+            calm, again = storm.over(name, time.monotonic() - began), found.unsettled or outcome.again
+            if calm and not again:
                 break
-            if time.monotonic() > deadline:
+            if calm and time.monotonic() > deadline:
                 return os.EX_TEMPFAIL
-            time.sleep(PAUSE)
+            time.sleep(PAUSE if again else 0)
         marks.done(name)
         return os.EX_TEMPFAIL if outcome.waiting or len(wanted) < len(found.changes) else os.EX_OK
     except (Later, Refused) as fail:
         _away(scope, fail)
         return os.EX_TEMPFAIL
     finally:
+        storm.end(name)
         if ahead:
             peer.close(ahead)
 
@@ -128,6 +131,8 @@ def sweep(scope: Scope, force: bool = False) -> Result:
     except (Later, Refused) as fail:
         _away(scope, fail)
         return Result(os.EX_TEMPFAIL, repaired)
+    finally:
+        storm.end(scope.files.name)
     if differences:
         scope.archive.problem("", "differ", "", f"{len(differences)} paths differ, {differences[0].path} among them")
         return Result(os.EX_TEMPFAIL, repaired, tuple(differences))

@@ -54,7 +54,7 @@ def _parents(files: FilesSet) -> list[str]:
     found: set[str] = set()
     for path in files.paths:
         parent = path.rsplit("/", 1)[0] or "/"
-        found.update(detect._expand(parent) if config.GLOB.search(parent) else [parent])
+        found.update(detect.expand(parent) if config.GLOB.search(parent) else [parent])
     return sorted(found)
 
 

@@ -24,6 +24,7 @@ class Wire:
     def __init__(self, fd_in: int, fd_out: int, timeout: float) -> None:
         self._in, self._out, self.timeout = fd_in, fd_out, timeout
         self._buffer = bytearray()
+        os.set_blocking(fd_out, False)  # a peer that does not read must not hold us for ever
 
     def send(self, **message: Any) -> None:
         """Send one message. Raises Later when the other end is gone."""
@@ -109,10 +110,16 @@ class Wire:
             raise Later("the connection broke while contents were under way")
 
     def _write(self, data: bytes) -> None:
-        try:
-            scan.write_all(self._out, data)
-        except OSError as error:
-            raise Later(f"the peer is gone: {error.strerror}") from error
+        view = memoryview(data)
+        while view:
+            if not select.select([], [self._out], [], self.timeout)[1]:
+                raise Later(f"the peer read nothing for {self.timeout:g} s")
+            try:
+                view = view[os.write(self._out, view) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise Later(f"the peer is gone: {error.strerror}") from error
 
     def _fill(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

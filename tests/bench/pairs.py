@@ -16,6 +16,7 @@ from tests.lab.pairlab import NODES, Lab
 from tests.lab.spaces import wait_until
 
 KEY = "/root/.ssh/bench"  # a key without a forced command, for the others
+NODE = config.Node("alpha", "ssh:beta", "root", 22, KEY, "/etc/hotpair/known_hosts", 5.0, 60.0, 32768)
 POLL = 0.0005  # seconds between two looks at the peer's file
 LSYNCD = """\
 settings {{ nodaemon = true }}
@@ -27,7 +28,7 @@ sync {{
     rsync = {{ archive = true, rsh = "{rsh}" }},
 }}
 """
-TABLE = "{place} IN_CLOSE_WRITE,recursive=false SYNCR_PEER=beta SYNCR_RSH='{rsh}' /usr/local/bin/syncr-like {file} change\n"
+TABLE = "{file} IN_CLOSE_WRITE SYNCR_PEER=beta SYNCR_RSH='{rsh}' /usr/local/bin/syncr-like {file} change\n"
 
 
 class Tool(NamedTuple):
@@ -107,9 +108,8 @@ class Bench:
 
     def rsh(self, kept: bool) -> str:
         """Return rsync's remote shell: ssh exactly as hotpair starts it but for the key; or without a kept connection."""
-        argv = peer.ssh_command(config.load().node, "etc")
+        argv = peer.ssh_command(NODE, "etc")
         words = [word.replace("/run/hotpair/ssh-", "/run/bench-") for word in argv[: argv.index("-p")]]
-        words = [f"IdentityFile={KEY}" if word.startswith("IdentityFile=") else word for word in words]
         if not kept:
             words = [word.replace("ControlMaster=auto", "ControlMaster=no") for word in words]
             words = [word.replace("ControlPath=/run/bench-%C", "ControlPath=none") for word in words]
@@ -131,17 +131,17 @@ class Bench:
 
     def syncr_like(self) -> Tool:
         """Let incrond start the Syncr-like script."""
-        place = "/srv/syncr"
+        file = "/srv/syncr/x.conf"
         for node in NODES:
-            self.run(node, "mkdir", place)
+            self.run(node, "mkdir", "/srv/syncr")
         alpha = self.roots["alpha"]
         script = Path(__file__).with_name("syncr-like").read_text(encoding="utf-8")
         put(alpha, "/usr/local/bin/syncr-like", script, 0o755)
-        put(alpha, "/etc/incron.d/.syncr-like", TABLE.format(place=f"{place}/x.conf", rsh=self.rsh(True), file=f"{place}/x.conf"))
-        put(alpha, f"{place}/x.conf", "first\n")
+        put(alpha, "/etc/incron.d/.syncr-like", TABLE.format(file=file, rsh=self.rsh(True)))
+        put(alpha, file, "first\n")
         os.rename(f"{alpha}/etc/incron.d/.syncr-like", f"{alpha}/etc/incron.d/syncr-like")
         time.sleep(0.5)  # incrond reads it
-        return self.tool("incron + Syncr-like bash, kept ssh", f"{place}/x.conf")
+        return self.tool("incron + Syncr-like bash, kept ssh", file)
 
 
 def put(root: Path, path: str, text: str, mode: int = 0o644) -> None:

@@ -10,7 +10,7 @@ from hotpair import archive, config, locks, log, marks, quiet, run, tasks, watch
 from hotpair.compare import Difference
 from hotpair.detect import Scope
 
-WAIT = 60.0  # seconds a person waits for the run under way
+WAIT = 60.0  # seconds a sweep waits for the run under way, which may be sitting out a storm
 EPILOG = """examples:
   psync                    compare every set with the peer and repair both sides
   psync etc                only the set `etc`
@@ -45,12 +45,11 @@ def main(argv: Sequence[str]) -> int:
     if options.dry_run:
         return _dry_run(scopes, options.json)
     if options.retry:
+        watchdog.minute(configuration)  # first, so that what it puts back is looked at in the same minute
         code = max([_retry(scope) for scope in scopes], default=os.EX_OK)
-        watchdog.minute(configuration)
     else:
         by_hand = not options.cron
-        wait = WAIT if by_hand else 0.0
-        results = {scope.files.name: _sweep(scope, options.force or by_hand, wait) for scope in scopes}
+        results = {scope.files.name: _sweep(scope, options.force or by_hand) for scope in scopes}
         code = max([result.code for result in results.values()], default=os.EX_OK)
         if by_hand:
             _print(results, options.json)
@@ -58,8 +57,8 @@ def main(argv: Sequence[str]) -> int:
     return os.EX_TEMPFAIL if failed else code
 
 
-def _sweep(scope: Scope, force: bool, wait: float) -> run.Result:
-    with locks.run(scope.files.name, wait):
+def _sweep(scope: Scope, force: bool) -> run.Result:
+    with locks.run(scope.files.name, WAIT):
         return run.sweep(scope, force)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hotpair import locks, marks
+from hotpair import locks, marks, storm
 from hotpair.exits import UsageFail
 
 TYPE_CHECKING = False  # what an event imports before it knows that there is work is counted in microseconds
@@ -38,6 +38,7 @@ def main(argv: Sequence[str]) -> int:
     except FileNotFoundError:
         _first_time(set_name)
         marks.add(set_name, watch)
+    storm.event(set_name)
     code = os.EX_OK
     worked = False
     while marks.waiting(set_name):
@@ -64,6 +65,8 @@ def _quiet(set_name: str) -> bool:
 
     marks.take(set_name)
     if not quiet.unchanged(set_name) and not (locks.wait_for_state(set_name) and quiet.unchanged(set_name)):
+        return False
+    if not storm.sit_out(set_name):
         return False
     marks.done(set_name)
     return True

@@ -1,0 +1,170 @@
+"""What becomes of a proposed change: the table of cases, and what holds for every case there can be."""
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hotpair.decide import Answer, decide, win
+from hotpair.scan import State
+
+NODES = ("here", "there")
+OLD, NEW = "old" * 16, "new" * 16
+BASE = State("file", 3, 0o644, 0, 0, 100, OLD, ())
+OURS = BASE._replace(digest="ours", mtime_ns=200)
+THEIRS = BASE._replace(digest="theirs", mtime_ns=300)
+CHMOD = BASE._replace(mode=0o600, mtime_ns=900)
+LINK = State("link", 0, 0, 0, 0, 150, "target", ())
+
+HAVE, TAKE, LOST, HELD = (Answer(word) for word in ("have", "take", "lost", "held"))
+TAKE_OF_TWO, LOST_OF_TWO, HELD_OF_TWO = (Answer(word, conflict=True) for word in ("take", "lost", "held"))
+
+CASES = [  # base, there, here, agreed, from_peer, prefer, answer
+    pytest.param(BASE, THEIRS, THEIRS, BASE, False, "newest", HAVE, id="already so"),
+    pytest.param(BASE, None, None, BASE, False, "newest", HAVE, id="already gone"),
+    pytest.param(None, BASE, BASE, None, False, "hold", HAVE, id="made alike on both nodes"),
+    pytest.param(None, THEIRS, None, None, False, "newest", TAKE, id="new to us"),
+    pytest.param(BASE, THEIRS, BASE, BASE, False, "newest", TAKE, id="changed there alone"),
+    pytest.param(BASE, CHMOD, BASE, BASE, False, "newest", TAKE, id="metadata changed there alone"),
+    pytest.param(BASE, LINK, BASE, BASE, False, "newest", TAKE, id="became a link there"),
+    pytest.param(BASE, THEIRS, BASE, BASE, False, "hold", TAKE, id="nothing to hold when one changed"),
+    pytest.param(BASE, THEIRS, BASE, BASE, False, "here", TAKE, id="nothing to prefer when one changed"),
+    pytest.param(BASE, None, BASE, BASE, False, "newest", TAKE, id="deleted there alone"),
+    pytest.param(BASE, None, OURS, BASE, False, "newest", LOST_OF_TWO, id="deleted there, edited here"),
+    pytest.param(BASE, None, OURS, BASE, False, "there", LOST_OF_TWO, id="deleted by the preferred node"),
+    pytest.param(BASE, None, CHMOD, BASE, False, "newest", LOST_OF_TWO, id="deleted there, metadata changed here"),
+    pytest.param(OURS, None, OURS, BASE, False, "newest", LOST_OF_TWO, id="deleted there, but never agreed here"),
+    pytest.param(None, None, OURS, None, False, "newest", LOST_OF_TWO, id="deleted there, never known to both"),
+    pytest.param(BASE, None, OURS, OURS, True, "newest", TAKE, id="deleted there after it sent what we have"),
+    pytest.param(BASE, THEIRS, None, BASE, False, "newest", TAKE_OF_TWO, id="edited there, deleted here"),
+    pytest.param(BASE, THEIRS, None, BASE, False, "here", TAKE_OF_TWO, id="edited there, deleted by the preferred"),
+    pytest.param(BASE, THEIRS, OURS, OURS, True, "here", TAKE, id="its receipt was lost and it changed again"),
+    pytest.param(BASE, THEIRS, OURS, OURS, False, "newest", TAKE_OF_TWO, id="agreed here, but not from the peer"),
+    pytest.param(BASE, THEIRS, OURS, BASE, False, "newest", TAKE_OF_TWO, id="both edited, theirs newer"),
+    pytest.param(BASE, OURS, THEIRS, BASE, False, "newest", LOST_OF_TWO, id="both edited, ours newer"),
+    pytest.param(BASE, THEIRS, OURS, BASE, False, "here", LOST_OF_TWO, id="both edited, we are preferred"),
+    pytest.param(BASE, OURS, THEIRS, BASE, False, "there", TAKE_OF_TWO, id="both edited, they are preferred"),
+    pytest.param(BASE, THEIRS, OURS, BASE, False, "hold", HELD_OF_TWO, id="both edited, a person says"),
+    pytest.param(None, THEIRS, OURS, None, False, "newest", TAKE_OF_TWO, id="both made, theirs newer"),
+    pytest.param(None, THEIRS, OURS, None, False, "hold", HELD_OF_TWO, id="both made, a person says"),
+    pytest.param(BASE, CHMOD, OURS, BASE, False, "newest", LOST_OF_TWO, id="newer metadata there, content here"),
+    pytest.param(BASE, CHMOD, OURS, BASE, False, "there", LOST_OF_TWO, id="preferred metadata there, content here"),
+    pytest.param(BASE, THEIRS, CHMOD, BASE, False, "newest", TAKE_OF_TWO, id="content there, newer metadata here"),
+    pytest.param(BASE, THEIRS, CHMOD, BASE, False, "here", TAKE_OF_TWO, id="content there, preferred metadata here"),
+    pytest.param(
+        *(BASE, CHMOD, BASE._replace(mode=0o640), BASE, False, "newest", TAKE_OF_TWO),
+        id="both changed metadata, theirs newer",
+    ),
+    pytest.param(BASE, LINK, OURS, BASE, False, "newest", LOST_OF_TWO, id="a link there, a newer file here"),
+]
+
+
+@pytest.mark.parametrize("base, there, here, agreed, from_peer, prefer, answer", CASES)
+def test_the_table_of_cases(
+    base: State | None,
+    there: State | None,
+    here: State | None,
+    agreed: State | None,
+    from_peer: bool,
+    prefer: str,
+    answer: Answer,
+) -> None:
+    assert decide(base, there, here, agreed, from_peer, prefer, NODES) == answer
+
+
+# Few values, so that states meet often in some fields and differ in others.
+states = st.builds(
+    State,
+    kind=st.sampled_from(["file", "link", "directory"]),
+    size=st.just(3),
+    mode=st.sampled_from([0o600, 0o644]),
+    uid=st.sampled_from([0, 1]),
+    gid=st.just(0),
+    mtime_ns=st.integers(0, 2),
+    digest=st.sampled_from(["a", "b", "c"]),
+    xattrs=st.sampled_from([(), (("user.a", "eA=="),)]),
+)
+maybe = st.none() | states
+prefers = st.sampled_from(["newest", "hold", "alpha", "beta"])
+names = st.sampled_from([("alpha", "beta"), ("beta", "alpha")])
+many = settings(max_examples=1000, deadline=None)
+
+
+@many
+@given(maybe, maybe, maybe, prefers, names)
+def test_both_nodes_name_the_same_winner(
+    base: State | None, one: State | None, two: State | None, prefer: str, nodes: tuple[str, str]
+) -> None:
+    assume(one != two)
+    assert win(base, one, two, prefer, nodes) == win(base, two, one, prefer, nodes[::-1])
+
+
+@many
+@given(maybe, maybe, maybe, prefers, names)
+def test_the_same_state_wins_whichever_node_asks_first(
+    base: State | None, alphas: State | None, betas: State | None, prefer: str, nodes: tuple[str, str]
+) -> None:
+    """Both changed what they had agreed on; neither has heard of the other."""
+    assume(len({alphas, betas, base}) == 3)
+    to_beta = decide(base, alphas, betas, base, False, prefer, nodes[::-1])
+    to_alpha = decide(base, betas, alphas, base, False, prefer, nodes)
+    assert {to_beta.action, to_alpha.action} in ({"take", "lost"}, {"held"})
+    assert to_beta.conflict
+    assert to_alpha.conflict
+
+
+@many
+@given(maybe, maybe, maybe, st.booleans(), prefers, names)
+def test_a_delete_is_taken_only_of_what_both_agreed_on(
+    base: State | None, here: State | None, agreed: State | None, from_peer: bool, prefer: str, nodes: tuple[str, str]
+) -> None:
+    answer = decide(base, None, here, agreed, from_peer, prefer, nodes)
+    if answer.action == "take":
+        assert here == agreed
+    elif answer.action == "held":
+        assert here is not None
+
+
+@many
+@given(states, maybe, maybe, maybe, st.booleans(), prefers, names)
+def test_a_content_is_never_lost_to_metadata_alone(
+    base: State,
+    there: State | None,
+    here: State | None,
+    agreed: State | None,
+    from_peer: bool,
+    prefer: str,
+    nodes: tuple[str, str],
+) -> None:
+    answer = decide(base, there, here, agreed, from_peer, prefer, nodes)
+    assume(answer.conflict and there is not None and here is not None and there.content != here.content)
+    assert there and here
+    if there.content == base.content:
+        assert answer.action != "take"
+    if here.content == base.content:
+        assert answer.action != "lost"
+
+
+@many
+@given(maybe, maybe, maybe, maybe, st.booleans(), prefers, names)
+def test_what_we_changed_ourselves_is_never_replaced_in_silence(
+    base: State | None,
+    there: State | None,
+    here: State | None,
+    agreed: State | None,
+    from_peer: bool,
+    prefer: str,
+    nodes: tuple[str, str],
+) -> None:
+    answer = decide(base, there, here, agreed, from_peer, prefer, nodes)
+    if answer.action == "take" and here != agreed:
+        assert answer.conflict or here == base
+    assert (answer.action == "have") == (here == there)
+
+
+@many
+@given(maybe, maybe, maybe, names)
+def test_hold_leaves_two_contents_where_they_are(
+    base: State | None, there: State | None, here: State | None, nodes: tuple[str, str]
+) -> None:
+    assume(here is not None and there is not None and len({base, there, here}) == 3)
+    assert decide(base, there, here, base, False, "hold", nodes) == HELD_OF_TWO
