@@ -1,6 +1,7 @@
 """Measure how long one change takes from alpha to beta over ssh, against others in turns; and what each tool misses."""
 
 import contextlib
+import functools
 import time
 from collections.abc import Sequence
 
@@ -70,6 +71,6 @@ def missed(tool: Tool) -> int:
             if int(time.time()) == second_of:
                 break
             time.sleep(REST)
-        lost += not wait_until(lambda content=second: tool.arrived(content), MISSED, POLL)
+        lost += not wait_until(functools.partial(tool.arrived, second), MISSED, POLL)
         time.sleep(REST)
     return lost

@@ -40,7 +40,7 @@ class Row(NamedTuple):
     def cells(self) -> list[str]:
         """Return the columns as text, those of HEAD."""
         low, high = min(self.samples), max(self.samples)
-        goal = "" if self.limit is None else f"{self.goal}: <= {self.limit:g}"
+        goal = "" if self.limit is None else f"{self.goal}: <= {self.limit:.2g}"
         return [self.what, self.against, *map(_short, (low, self.middle, high)), goal, self.verdict]
 
 
@@ -66,6 +66,11 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.2f}"
 
 
+def times(rows: Sequence[Row]) -> list[list[str]]:
+    """Return a table of milliseconds, which have neither goal nor verdict."""
+    return [["ms", *HEAD[2:5]], *([row.what, *row.cells()[2:5]] for row in rows)]
+
+
 def text_table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as aligned columns; the first row is the head."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -81,7 +86,7 @@ def spend(argv: Sequence[str], environment: dict[str, str]) -> Cost:
     """Run a command to its end and return what it cost. Raises RuntimeError when it fails."""
     quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1)]
     began = time.perf_counter()
-    pid = os.posix_spawn(argv[0], argv, environment, file_actions=quiet)
+    pid = os.posix_spawn(argv[0], list(argv), environment, file_actions=quiet)
     _, status, usage = os.wait4(pid, 0)
     wall = time.perf_counter() - began
     if status:

@@ -66,8 +66,9 @@ class Bench:
         self.roots = {name: Path(f"/proc/{lab.running(name)}/root") for name in NODES}
         self.started: list[subprocess.Popen[str]] = []
         if group:
-            for pid, _ in lab.processes():
-                group.take(pid)
+            for node in NODES:
+                for pid in inside(lab.running(node)):
+                    group.take(pid)
 
     def start(self, node: str, command: Sequence[str]) -> subprocess.Popen[str]:
         """Start a command in a node, counted like everything there."""
@@ -107,7 +108,7 @@ class Bench:
             file.write(line)
 
     def rsh(self, kept: bool) -> str:
-        """Return rsync's remote shell: ssh exactly as hotpair starts it but for the key; or without a kept connection."""
+        """Return rsync's remote shell: hotpair's own ssh with another key; kept=False: without a kept connection."""
         argv = peer.ssh_command(NODE, "etc")
         words = [word.replace("/run/hotpair/ssh-", "/run/bench-") for word in argv[: argv.index("-p")]]
         if not kept:
@@ -142,6 +143,18 @@ class Bench:
         os.rename(f"{alpha}/etc/incron.d/.syncr-like", f"{alpha}/etc/incron.d/syncr-like")
         time.sleep(0.5)  # incrond reads it
         return self.tool("incron + Syncr-like bash, kept ssh", file)
+
+
+def inside(first: str) -> list[str]:
+    """Return the pids, as this machine sees them, of every process of the node whose pid 1 is `first`."""
+
+    def space(pid: str) -> str:
+        try:
+            return os.readlink(f"/proc/{pid}/ns/pid")
+        except OSError:  # gone meanwhile
+            return ""
+
+    return [pid for pid in os.listdir("/proc") if pid.isdigit() and space(pid) == space(first)]
 
 
 def put(root: Path, path: str, text: str, mode: int = 0o644) -> None:

@@ -5,6 +5,7 @@ The observer reads both trees itself: it knows what every user wrote, and asks h
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import stat
@@ -57,8 +58,12 @@ def see(path: str) -> Thing | None:
         if stat.S_ISDIR(found.st_mode):
             return Thing("directory", b"", mode, owner, 0, attributes)
         return Thing("file", Path(path).read_bytes(), mode, owner, found.st_mtime_ns, attributes)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EISDIR, errno.ENOTDIR):  # it became another kind between two calls
+            return see(path)
+        raise
 
 
 class Pair(RuleBasedStateMachine):

@@ -51,6 +51,11 @@ def die_after(lines: int) -> None:
         sys.settrace(trace)
 
 
+def own_streams() -> None:
+    """Write to this process's descriptors, not to what pytest put in their place before the fork."""
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+
+
 class Forked:
     """The peer's end, with the face that subprocess.Popen shows to hotpair.peer."""
 
@@ -120,6 +125,7 @@ class Node:
             said = os.open(f"{self.root}.said", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.dup2(said, 1)
             os.dup2(said, 2)
+            own_streams()
             import hotpair.detect
             import hotpair.peer
 
@@ -149,8 +155,12 @@ class Node:
 
         def child() -> int:
             sys.settrace(None)
+            own_streams()
             self._become(self.other)
+            import hotpair.log
             import hotpair.peer
+
+            hotpair.log.person = False  # psync, which we were forked from, was started by a person
             from hotpair.cmd import syncr_receive
             from hotpair.exits import guard
 

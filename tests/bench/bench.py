@@ -1,0 +1,95 @@
+"""Measure hotpair against its goals and its peers: ratios of things done in turns, no absolute times.
+
+bench.py               all parts; those in the lab need root
+bench.py PART...       some of: events crossing idle burst steps
+bench.py --write       write docs/benchmarks.md too
+bench.py --short       fewer pairs, to try it out
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
+
+from tests.bench import burst, crossing, events, page, pairs, timeline  # noqa: E402
+from tests.bench.figures import HEAD, Report, load, text_table, times  # noqa: E402
+from tests.lab.spaces import may_build  # noqa: E402
+
+PARTS = ("events", "crossing", "idle", "burst", "steps")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {' '.join(PARTS)}")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--short", action="store_true")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no such part: {' '.join(sorted(unknown))}")
+    if options.write and (options.parts or options.short):
+        parser.error("--write wants all parts, and not short")
+    return options
+
+
+def why_no_lab() -> str:
+    """Return why the lab cannot be measured, "" if it can."""
+    if reason := may_build():
+        return reason
+    missing = [program for program in ("lsyncd", "strace") if not shutil.which(program)]
+    return f"no {' and no '.join(missing)} here: `make bench` installs it" if missing else ""
+
+
+def in_lab(report: Report, wanted: set[str], short: bool) -> None:
+    """Measure what takes a pair; each part leaves it fit for the next."""
+    with pairs.bench() as pair:
+        if not pair.group:
+            report.note("no control group can be made here: the CPU of one change and of bursts is left out")
+        if "idle" in wanted:
+            pair.hotpair().carry(b"before idle\n")
+            burst.idle(pair, report)
+        if "crossing" in wanted:
+            crossing.measure(pair, report, 5 if short else 20)
+        if "burst" in wanted:
+            burst.measure(pair, report)
+    if "steps" in wanted:
+        with pairs.bench() as pair:
+            timeline.measure(pair, report, 5 if short else 15)
+
+
+def measure(wanted: set[str], short: bool) -> Report:
+    report = Report()
+    report.pairs = 3 if short else 11
+    report.note(f"load before: {load()}")
+    if "events" in wanted:
+        events.measure(report)
+    if lab := wanted - {"events"}:
+        if reason := why_no_lab():
+            report.note(f"skipped: {' '.join(part for part in PARTS if part in lab)}: {reason}")
+        else:
+            in_lab(report, lab, short)
+    report.note(f"load after: {load()}")
+    return report
+
+
+def show(report: Report) -> None:
+    tables = [[HEAD, *(row.cells() for row in report.rows)], times(report.times), times(report.steps)]
+    for title, table in zip(("ratios and counts", "for orientation", "steps of one change"), tables, strict=True):
+        if len(table) > 1:
+            print(f"\n{title}\n{text_table(table)}")
+
+
+def main() -> int:
+    options = arguments()
+    report = measure(set(options.parts) or set(PARTS), options.short)
+    show(report)
+    if options.write:
+        (ROOT / "docs/benchmarks.md").write_text(page.page(report), encoding="utf-8")
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

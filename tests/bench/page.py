@@ -1,0 +1,117 @@
+"""Write docs/benchmarks.md: the machine, the figures of this run, and what they mean."""
+
+import datetime
+import os
+import platform
+import subprocess
+
+from tests.bench.figures import HEAD, Report, markdown_table, times
+
+HOW = """\
+# Benchmarks
+
+Written by `make bench` with `tests/bench/bench.py --write`. Two things are compared by doing them in turns in one run,
+in changing order; a figure is the ratio within a pair, so that what else the machine does hits both. Verdicts look at
+the median. CPU counts every process that takes part. Absolute times describe this machine on this day and are judged
+nowhere.
+"""
+GOALS = """\
+*issue 2* is the performance line of the task; *S3*, *S7*, *S10* and *G12* are numbers of the project's list of
+performance goals: one change over ssh no later than lsyncd delay=0 over the same ssh; a quiet event three times cheaper
+than a Syncr-like bash script; no process when idle; no lost rewrite.
+"""
+READING = """\
+## How to read it
+
+* A *quiet event* is what most events are: the echo of an arrival, a file beside the set's. It is started as incrond
+  starts it, by bash. The row "by the line of the incron table" has the whole line: the test for a storm, and nice.
+* The Syncr-like script starts three small programs in C (incrontab, cmp, logger) and reads no configuration. A bare
+  start of Python costs about as much, so no front end in Python can be three times cheaper than it.
+* *kept ssh*: `ssh` with hotpair's own options, ControlMaster and ControlPersist included. *stock ssh*: a connection for
+  each change, which is what lsyncd does unless told otherwise.
+* lsyncd stays resident, keeps no copy and does not ask what the peer has changed meanwhile. rsync's quick check
+  compares size and whole seconds, so a second content of the same size in the same second never leaves. The rows of
+  rewrites count that: the second is written as soon as the first has arrived, within the same second of the clock.
+* The nodes of the lab have their files in memory, where `fsync` costs nothing. On a disk hotpair pays for it; rsync as
+  lsyncd starts it never calls it.
+* In a burst the triggers are counted by a two-line shell script put before the trigger. A shell without a trigger is
+  one that found the table put away.
+"""
+STEPS = """\
+## One change, step by step
+
+Both daemons run under `strace --seccomp-bpf` here, which makes everything somewhat slower. Most of the way is Python
+that starts and imports, once on each side; what hotpair itself does with the change (propose, decide, carry, verify,
+exchange) is the last lines.
+"""
+TRIED = """\
+## What was tried to make one change faster
+
+* Contents up to `rsync-above` (32 KiB) travel in the conversation: four processes fewer, and none of the 40 ms that
+  rsync sleeps before it ends.
+* The peer's end is started before most of our own imports and the look at the files: both come up at the same time.
+* flock(2) itself instead of filelock on the way of a change: from 94 to 64 ms in the lab.
+* The copy for the new generation after the exchange instead of before: 3 ms.
+* No `typing`, `contextlib` or `collections` before it is known that there is work: a quiet event went from 2.4 to 1.2
+  times a bare start of Python. One change gains nothing from it: it imports them later.
+
+What would remain: start ssh before the configuration is parsed, from words that `hotpair tables` could leave behind;
+import less on both sides (sqlite3, re, subprocess, hashlib, json, iniconfig). A resident process would save all of it,
+and is what this project does without.
+"""
+
+
+def first_line(*argv: str) -> str:
+    """Return what a program says of its version."""
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True)
+    except OSError:
+        return "not installed"
+    return ((done.stdout or done.stderr).strip().splitlines() or ["?"])[0].strip()
+
+
+def package(name: str) -> str:
+    return first_line("dpkg-query", "-W", "-f", "${Version}", name)
+
+
+def machine() -> list[list[str]]:
+    """Return what was measured with, as rows."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+    return [
+        ["date", f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"],
+        ["machine", f"{os.cpu_count()} cores, {(models or ['?'])[0]}, kernel {platform.release()}"],
+        ["python3", first_line("/usr/bin/python3", "--version")],
+        ["rsync", first_line("rsync", "--version")],
+        ["openssh", first_line("ssh", "-V")],
+        ["lsyncd", first_line("lsyncd", "--version")],
+        ["incron", package("incron")],
+    ]
+
+
+def crossing(report: Report) -> str:
+    """Say whether S3 is reached, by how much not, and where the time goes."""
+    rows = [row for row in report.rows if row.goal == "S3"]
+    if not rows:
+        return ""
+    if rows[0].middle <= 1:
+        return "## S3\n\nReached: one change arrives no later than with lsyncd over the same ssh.\n"
+    stock = [row for row in report.rows if "stock" in row.against and "wall" in row.what]
+    aside = f" (lsyncd as it comes, without a kept connection: {stock[0].middle:.2f} times)" if stock else ""
+    ours, theirs = [row.middle for row in report.times[:2]]
+    return (
+        f"## S3 is not reached\n\nOne change takes {rows[0].middle:.1f} times as long as with lsyncd delay=0 over the same\n"
+        f"kept connection{aside}:\n{ours:.0f} ms against {theirs:.0f} ms here. "
+        "The difference is two starts of Python with their imports,\none on each side and one after the other.\n"
+    )
+
+
+def page(report: Report) -> str:
+    """Return the whole page."""
+    table = markdown_table([HEAD, *(row.cells() for row in report.rows)])
+    parts = [HOW, markdown_table([["", ""], *machine()]), "## Ratios and counts", table, GOALS]
+    parts += [f"## Times, for orientation\n\n{markdown_table(times(report.times))}"] if report.times else []
+    parts += [READING, crossing(report)]
+    parts += [STEPS, markdown_table(times(report.steps))] if report.steps else []
+    parts += [TRIED, "## Remarks of the run", "\n".join(f"* {note}" for note in report.notes)]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
