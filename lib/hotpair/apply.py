@@ -18,6 +18,8 @@ from hotpair.config import FilesSet
 from hotpair.exits import Fail
 from hotpair.scan import State, Unsettled
 
+# What a user causes who replaces, removes or turns into another kind what is being looked at.
+RACE = (errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EEXIST)
 TRIES = 10  # exchanges back and forth while a user keeps replacing the file
 
 
@@ -52,35 +54,53 @@ def make_parents(live: str) -> None:
             os.mkdir(at.name, 0o755, dir_fd=at.fd)
 
 
-def apply(files: FilesSet, change: Decided) -> os.stat_result | None:
-    """Make the live path what was decided and return its stat. The caller holds the state lock.
+def apply(files: FilesSet, change: Decided) -> None:
+    """Make the live path what was decided. The caller holds the state lock.
 
     Raises Unsettled when the live path is no longer what it was, Impossible, or OSError (a full disk).
     """
+    try:
+        recover(files, change.path)
+        with beneath.place(change.path) as at:
+            _apply(files, change, at)
+    except OSError as error:
+        if error.errno not in RACE:
+            raise
+        raise Unsettled(f"{change.path}: {error.strerror} while it was applied") from error
+
+
+def signature(change: Decided) -> str:
+    """Return the signature of a path that holds what was applied; "" when it no longer does, or is too young."""
+    try:
+        state, found = scan.look(change.path)
+    except (Unsettled, OSError):
+        return ""
+    if state != change.new:
+        return ""
+    return "-" if found is None else scan.trusted(found)
+
+
+def _apply(files: FilesSet, change: Decided, at: Place) -> None:
     path, new = change.path, change.new
-    recover(files, path)
-    with beneath.place(path) as at:
-        found = beneath.lstat(at)
-        if (None if found is None else scan.state_of(at, found)) != change.here:
-            raise Unsettled(f"{path}: changed since it was decided")
-        keep.present(files, path, change.here, path)  # a copy of what is replaced must stand before it goes
-        inbox = beneath.inbox(at, files.name)
-        swap = Place(inbox, _swap_name(path))
-        try:
-            if new is None:
-                _remove(files, path, at, swap, found)
-            elif change.here is not None and change.here.content == new.content:
-                _give(at, found, new)
-            else:
-                _stage(change, new, swap)
-                _put(at, swap, found)
-        finally:
-            os.close(inbox)
-        os.fsync(at.fd)
-        landed = beneath.lstat(at)
-        with suppress(Unsettled):  # a user was faster: the next look keeps what he wrote
-            keep.present(files, path, new, path)  # after the exchange, for it costs time that the user waits for
-        return landed
+    found = beneath.lstat(at)
+    if (None if found is None else scan.state_of(at, found)) != change.here:
+        raise Unsettled(f"{path}: changed since it was decided")
+    keep.present(files, path, change.here, path)  # a copy of what is replaced must stand before it goes
+    inbox = beneath.inbox(at, files.name)
+    swap = Place(inbox, _swap_name(path))
+    try:
+        if new is None:
+            _remove(files, path, at, swap, found)
+        elif change.here is not None and change.here.content == new.content:
+            _give(at, found, new)
+        else:
+            _stage(change, new, swap)
+            _put(at, swap, found)
+    finally:
+        os.close(inbox)
+    os.fsync(at.fd)
+    with suppress(Unsettled):  # a user was faster: the next look keeps what he wrote
+        keep.present(files, path, new, path)  # after the exchange, for it costs time that the user waits for
 
 
 def _swap_name(path: str) -> str:

@@ -7,6 +7,7 @@ makes yesterday's lines worthless, and what arrives is staged in the inbox until
 import os
 import re
 import secrets
+import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -21,7 +22,6 @@ from hotpair import (
     payload,
     peer,
     plan,
-    quiet,
     scan,
     sections,
     send,
@@ -54,7 +54,7 @@ class Reception:
         self.nonce = secrets.token_hex(16)
         self.peer = ""
         self.pending: dict[str, Pending] = {}
-        self.landed: list[tuple[Decided, os.stat_result | None]] = []
+        self.landed: list[Decided] = []
 
     def serve(self) -> None:
         """Talk until the peer says goodbye. Raises Refused, having told the peer why."""
@@ -210,12 +210,12 @@ class Reception:
         if action in ("take", "want"):
             try:
                 apply.make_parents(change.path)
-                found = apply.apply(scope.files, change)
+                apply.apply(scope.files, change)
             except Unsettled as error:
                 return {"action": "busy", "why": str(error)}
             except (Fail, OSError) as error:
                 return {"action": "failed", "why": str(error)}
-            self.landed.append((change, found))
+            self.landed.append(change)
             action = "applied"
         elif action == "have":
             self._have(change)
@@ -232,18 +232,16 @@ class Reception:
     def _record_landed(self) -> None:
         """Record what was applied and owe its commands: one transaction says both.
 
-        A tick is waited for, so that the signatures can be trusted and the event of our own rename finds all quiet.
+        A tick is waited for before the look that gives the signature: then that can be trusted, and the event of our
+        own rename finds all quiet. What a user wrote since it was applied gets none, so that the next run sees it.
         """
-        scan.tick(max((found.st_ctime_ns for _, found in self.landed if found), default=0))
-        for change, found in self.landed:
-            path, signature = change.path, "-" if found is None else quiet.of(found)
-            if signature != quiet.signature(paths.under(path)):
-                signature = ""  # a user was there within the tick
-            send.agree(self.scope, path, change.new)
-            self.scope.archive.put(path, Row(change.new, change.new, signature, from_peer=True))
+        scan.tick(time.time_ns() if self.landed else 0)
+        for change in self.landed:
+            send.agree(self.scope, change.path, change.new)
+            self.scope.archive.put(change.path, Row(change.new, change.new, apply.signature(change), from_peer=True))
             if change.new is not None:
-                self.scope.archive.origin(path, change.new.digest, self.peer)
-            self._owe(path, ("both", "peer"))
+                self.scope.archive.origin(change.path, change.new.digest, self.peer)
+            self._owe(change.path, ("both", "peer"))
         self.landed = []
 
     def _have(self, change: Decided) -> None:

@@ -656,7 +656,7 @@ def test_a_tree_sent_by_rsync_instead_of_files_is_not_left_in_the_inbox(node: No
     (tree / "sub" / "deep" / "file").write_bytes(NEW)
     (tree / "link").symlink_to("/etc")
     (tree / "extra").write_bytes(NEW)
-    before = snapshot(node.root)
+    before = snapshot(tmp_path)
     reception = wanting(node)
     reception.wire.send(rsync=["/srv/new.txt"])
     client(reception, tree)
@@ -664,7 +664,7 @@ def test_a_tree_sent_by_rsync_instead_of_files_is_not_left_in_the_inbox(node: No
     assert code in (os.EX_TEMPFAIL, os.EX_PROTOCOL)
     one_line(node, err)
     assert [path for path in files_of_inbox(node) if ".partial" not in path.parts] == []
-    assert snapshot(node.root) == before
+    assert snapshot(tmp_path) == before
 
 
 def client(reception: Reception, tree: Path) -> str:

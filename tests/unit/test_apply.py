@@ -106,19 +106,9 @@ def decided(new: Thing, path: str = LIVE) -> Decided:
     return Decided(path, here, new.state(), stage)
 
 
-def signature_of(found: Any) -> str:
-    """Return the signature that `apply` returned, or that of the stat it returned."""
-    if isinstance(found, str):
-        return found
-    return "-" if found is None else quiet.of(found)
-
-
-def trusted_wrongly(change: Decided, found: Any) -> bool:
-    """Say whether the archive would now take for agreed what is not: as Reception._record_landed trusts."""
-    signature = signature_of(found)
-    if signature != quiet.signature(paths.under(change.path)):
-        return False
-    return scan.look(change.path)[0] != change.new
+def trusted_wrongly(change: Decided, trusted: str) -> bool:
+    """Say whether the archive would now take for agreed what is not."""
+    return trusted == quiet.signature(paths.under(change.path)) and scan.look(change.path)[0] != change.new
 
 
 # Alone
@@ -141,15 +131,27 @@ EVERY = {
 def test_what_was_decided_is_live_and_what_it_replaced_is_kept(live: Path, old: str, new: str) -> None:
     EVERY[old].make(live)
     change = decided(EVERY[new])
-    found = apply.apply(FILES, change)
+    apply.apply(FILES, change)
     assert see(live) == EVERY[new]
     assert scan.look(LIVE)[0] == change.new
-    assert signature_of(found) == quiet.signature(str(live))
+    scan.tick(time.time_ns())
+    assert apply.signature(change) == quiet.signature(str(live))
     assert kept() == {thing for thing in (EVERY[old], EVERY[new]) if thing.kind in ("file", "link")}
     assert inbox(live) == []
-    again = apply.apply(FILES, decided(EVERY[new]))  # twice is once
+    apply.apply(FILES, decided(EVERY[new]))  # twice is once
     assert see(live) == EVERY[new]
-    assert signature_of(again) == quiet.signature(str(live))
+    assert apply.signature(change) in ("", quiet.signature(str(live)))
+
+
+@pytest.mark.parametrize("old", [FILE, LINK], ids=["a file", "a link"])
+@pytest.mark.parametrize("new", [NOTHING, NEW_FILE, NEW_LINK, FOLDER], ids=lambda thing: thing.kind)
+def test_what_was_never_kept_is_kept_before_it_goes(live: Path, old: Thing, new: Thing) -> None:
+    old.make(live)
+    change = decided(new)
+    shutil.rmtree(paths.under(keep.STORE))
+    apply.apply(FILES, change)
+    assert see(live) == new
+    assert old in kept()
 
 
 @pytest.mark.parametrize("new", [NOTHING, NEW_FILE, NEW_LINK], ids=["nothing", "a file", "a link"])
@@ -320,18 +322,17 @@ def race(live: Path, old: Thing, new: Thing, does: list[tuple[int, Callable[[Pat
     change = decided(new)
     with pytest.MonkeyPatch.context() as patch:
         user = User(patch, live, does)
-        found, ended = None, "applied"
+        trusted, ended = "", "applied"
         try:
-            found = apply.apply(FILES, change)
+            apply.apply(FILES, change)
+            trusted = apply.signature(change)
         except (Fail, OSError) as error:
             ended = f"{type(error).__name__}: {error}"
         user.rest()
-    return user.steps, judge(live, change, old, new, user.wrote, found, ended)
+    return user.steps, judge(live, change, old, new, user.wrote, trusted, ended)
 
 
-def judge(
-    live: Path, change: Decided, old: Thing, new: Thing, wrote: list[Thing], found: Any, ended: str
-) -> str:
+def judge(live: Path, change: Decided, old: Thing, new: Thing, wrote: list[Thing], trusted: str, ended: str) -> str:
     now, copies = see(live), kept()
     if now not in {old, new, NOTHING, *wrote}:
         return f"{ended}: {now} is live, which nobody wrote"
@@ -341,7 +342,7 @@ def judge(
         return f"{ended}: {old} was not kept"
     if not wrote and ended == "applied" and now != new:
         return f"{ended}: {now} is live"
-    if ended == "applied" and trusted_wrongly(change, found):
+    if ended == "applied" and trusted_wrongly(change, trusted):
         return f"{ended}: {now} would be taken for agreed"
     if not ended.startswith(("applied", "Unsettled", "Impossible")):
         return f"{ended}: what a user does is no failure, to be logged and retried in a minute"
@@ -399,9 +400,9 @@ def test_a_user_who_never_rests_loses_nothing(live: Path, how: str) -> None:
         stop, wrote = threading.Event(), [see(live)]
         user = threading.Thread(target=hammer, args=(live, how, stop, wrote, source.random() * 0.003))
         user.start()
-        found = None
         try:
-            found = apply.apply(FILES, change)
+            apply.apply(FILES, change)
+            trusted = apply.signature(change)
             ended = "applied"
         except (Fail, OSError) as error:
             ended = type(error).__name__
@@ -414,7 +415,7 @@ def test_a_user_who_never_rests_loses_nothing(live: Path, how: str) -> None:
             broken.append(f"round {round_}: {ended}: {wrote[-1]} is lost, {now} is live")
         if now not in {new, NOTHING, *wrote}:
             broken.append(f"round {round_}: {ended}: {now} is live")
-        if ended == "applied" and trusted_wrongly(change, found):
+        if ended == "applied" and trusted_wrongly(change, trusted):
             broken.append(f"round {round_}: {now} would be taken for agreed, {new} was")
     assert broken == []
     assert applied, "he was always faster: nothing was tested"

@@ -88,6 +88,12 @@ def test_whatever_is_said_is_a_chunk_or_refused_or_the_end(said: list[bytes], re
             pass
 
 
+@pytest.mark.parametrize("head", [b"%d" % (CHUNK + 1), b"-1", b"+1", b" 1", b"1 ", b"", b"1e3", b"0x10", "٣".encode()])
+def test_a_chunk_that_is_not_counted_within_the_bound_is_refused(head: bytes) -> None:
+    with Fed(head + b"\n" + b"x" * (2 * CHUNK)) as wire, pytest.raises(Refused, match="not a counted chunk"):
+        wire.receive_bytes()
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(st.dictionaries(st.text(), json_values), st.binary()), max_size=8))
 def test_what_one_end_sends_the_other_receives(said: list[dict[str, object] | bytes]) -> None:
