@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any, NamedTuple
 
-from hotpair import detect, locks, scan
+from hotpair import detect, locks, plausible, scan
 from hotpair.detect import Change, Scope
 from hotpair.exits import Refused
 from hotpair.peer import Peer
@@ -103,7 +103,7 @@ def turn(scope: Scope) -> int:
 
 def acknowledge(scope: Scope, path: Any) -> bool:
     """Drop the conflict that a path has, as a person on the peer said; return whether it had one."""
-    if not isinstance(path, str) or not scope.files.covers(path):
+    if not plausible.path(path) or not scope.files.covers(path):
         raise Refused("not a path of this set")
     had = any(p.path == path and p.kind in ("conflict", "held") for p in scope.archive.problems())
     scope.archive.solved(path, "conflict", "held")  # one that is not over comes back with the next proposal

@@ -7,6 +7,7 @@ here but by `trim`, which is called when both nodes agreed on the newest content
 
 import errno
 import os
+from contextlib import suppress
 from typing import NamedTuple
 
 from hotpair import beneath, meta, paths, scan
@@ -116,7 +117,12 @@ def present(files: FilesSet, live: str, state: State | None, source: str) -> Non
     if state is not None and keepable:
         _make_parent(copy)
         with beneath.place(source) as at, beneath.place(copy) as target:
-            _copy(at, target, state)
+            try:
+                _copy(at, target, state)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(target.name, dir_fd=target.fd)
+                raise
     if kept is not None:
         _rotate(files, live)
     if keepable:

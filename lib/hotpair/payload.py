@@ -8,8 +8,8 @@ Both ends read from generation 0, root's own copy, which nobody swaps or rewrite
 import hashlib
 import os
 import re
+import shutil
 import subprocess
-from typing import IO
 
 from hotpair import beneath, keep, paths, scan
 from hotpair.beneath import Place
@@ -18,6 +18,7 @@ from hotpair.exits import Later, Refused
 from hotpair.scan import State, Unsettled
 from hotpair.wire import CHUNK, Wire
 
+OURS = ("swap-", "restore-", "moving")  # names that other programs of this node use in an inbox
 PARTIAL = ".partial"  # where rsync keeps what a broken connection left, to go on from there
 # What rsync's client end asks the server end to be run with; everything else is refused.
 _SERVER = re.compile(
@@ -44,20 +45,45 @@ def send_small(wire: Wire, files: FilesSet, path: str) -> None:
 
 
 def receive_small(wire: Wire, stage: str, size: int) -> None:
-    """Write what `send_small` sends into the inbox. Raises Refused when it is more than was announced."""
-    with _open_stage(stage) as out:
-        received = 0
-        while data := wire.receive_bytes():
-            received += len(data)
-            if received > size:
-                raise Refused("more bytes than were announced")
-            out.write(data)
+    """Write what `send_small` sends into the inbox. Raises Refused when it is more than was announced.
 
-
-def _open_stage(stage: str) -> IO[bytes]:
+    It gets its name when it is whole: an older conversation that still lives may be about to apply the same content.
+    """
     with beneath.place(stage) as at:
+        part = Place(at.fd, f"{at.name}.{os.getpid()}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.fdopen(os.open(at.name, flags, 0o600, dir_fd=at.fd), "wb")
+        try:
+            with os.fdopen(os.open(part.name, flags, 0o600, dir_fd=at.fd), "wb") as out:
+                received = 0
+                while data := wire.receive_bytes():
+                    received += len(data)
+                    if received > size:
+                        raise Refused("more bytes than were announced")
+                    out.write(data)
+            beneath.rename(part, at)
+        finally:
+            discard(part)
+
+
+def discard(at: Place) -> None:
+    """Remove whatever a peer had staged under a name, a tree included, if it is there."""
+    try:
+        os.unlink(at.name, dir_fd=at.fd)
+    except IsADirectoryError:
+        shutil.rmtree(at.name, dir_fd=at.fd)
+    except FileNotFoundError:
+        return
+
+
+def discard_others(inbox: str, names: set[str]) -> None:
+    """Remove what a peer's rsync put into an inbox besides these names; what is our own there stays."""
+    fd = beneath.open_directory(inbox)
+    try:
+        for name in os.listdir(fd):
+            if name != PARTIAL and name not in names and not name.startswith(OURS):
+                discard(Place(fd, name))
+    finally:
+        os.close(fd)
 
 
 def _link(source: str, directory: str, name: str) -> None:
@@ -144,10 +170,17 @@ def receive_large(wire: Wire, files: FilesSet, inbox: str, basis: list[tuple[str
     finally:
         os.close(fd)
     assert process.stdin and process.stdout
-    wire.pump(process.stdout.fileno(), os.dup(process.stdin.fileno()))
-    process.stdout.close()
-    wire.send(rsync=process.wait(wire.timeout))
-    empty(directory)
+    sink = os.dup(process.stdin.fileno())
+    process.stdin.close()  # so that the pump's end of it is the last, and rsync sees it
+    try:
+        wire.pump(process.stdout.fileno(), sink)
+        code = process.wait(wire.timeout)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        empty(directory)
+    wire.send(rsync=code)
 
 
 def _confined(directory: str) -> list[str]:

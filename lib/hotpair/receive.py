@@ -5,7 +5,6 @@ makes yesterday's lines worthless, and what arrives is staged in the inbox until
 """
 
 import os
-import re
 import secrets
 import time
 from contextlib import suppress
@@ -22,6 +21,7 @@ from hotpair import (
     payload,
     peer,
     plan,
+    plausible,
     scan,
     sections,
     send,
@@ -34,8 +34,6 @@ from hotpair.exits import Fail, Refused
 from hotpair.scan import State, Unsettled
 from hotpair.wire import PROTOCOL, Wire
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-NAME_MAX, PATH_MAX, ID_MAX, NS_MAX = 255, 4096, 2**32 - 2, 2**63 - 1
 SPARE = 16 << 20  # bytes of disk that a content must leave free, for the archive and the logs
 
 
@@ -75,10 +73,12 @@ class Reception:
             spoken = repr(theirs.get("hotpair"))[:20]
             raise Refused(f"protocol {spoken} is not {PROTOCOL}: install the same version on both nodes")
         if theirs.get("set") != mine["set"]:
-            raise Refused(f"set {theirs.get('set')!r} was announced as {mine['set']!r}")
+            raise Refused(f"set {str(theirs.get('set'))[:20]!r} was announced as {mine['set']!r}")
         if theirs.get("settings") != mine["settings"]:
             raise Refused(f"[files {mine['set']}] differs: give both nodes the same paths and prefer")
         self.peer = str(theirs.get("node"))
+        if not plausible.node(theirs.get("node")):
+            raise Refused(f"a node called {self.peer[:20]!r}")
         if self.peer == mine["node"]:
             raise Refused(f"both nodes are called {self.peer!r}: give each its own name in [node]")
         self.wire.send(**mine, nonce=self.nonce)
@@ -109,7 +109,7 @@ class Reception:
         if message.get("nonce") != self.nonce:
             raise Refused("a proposal from another conversation")
         proposals = [self._parse(item) for item in _items(message["propose"], send.BATCH_ENTRIES)]
-        self.pending = {}
+        self._empty_inboxes()
         with locks.state(self.scope.files.name), transaction(self.scope.archive.db):
             for path, base, new in proposals:
                 self.pending[path] = self._decide(path, base, new)
@@ -124,10 +124,10 @@ class Reception:
             base, new = scan.from_json(base), scan.from_json(new)
         except (TypeError, ValueError) as error:
             raise Refused(f"not a proposal: {str(item)[:80]!r}") from error
-        if not isinstance(path, str) or not _plain(path) or not self.scope.files.covers(path):
+        if not plausible.path(path) or not self.scope.files.covers(path):
             raise Refused(f"path {str(path)[:80]!r} is not in [files {self.scope.files.name}] here")
         for state in (base, new):
-            if state is not None and not _possible(state):
+            if state is not None and not plausible.state(state):
                 raise Refused(f"impossible state for {path!r}")
         return path, base, new
 
@@ -177,7 +177,9 @@ class Reception:
         if len(directories) != 1:
             raise Refused("one rsync fills one inbox")
         basis = [(c.path, c.stage.rsplit("/", 1)[1]) for c in changes if c.here is not None and c.here.kind == "file"]
-        payload.receive_large(self.wire, self.scope.files, directories.pop(), basis)
+        inbox = directories.pop()
+        payload.receive_large(self.wire, self.scope.files, inbox, basis)
+        payload.discard_others(inbox, {change.stage.rsplit("/", 1)[1] for change in changes})
 
     def _apply(self) -> None:
         verdicts = []
@@ -188,7 +190,7 @@ class Reception:
                     verdicts.append(checked[path] or self._settle(pending))
                 self._record_landed()
             detect.write_index(self.scope)
-        self.pending = {}
+        self._empty_inboxes()
         self.wire.send(verdicts=verdicts)
 
     def _check(self, pending: Pending) -> dict[str, Any]:
@@ -260,35 +262,15 @@ class Reception:
         """Remove what this conversation staged and did not apply; what rsync left half done stays for the next."""
         for pending in self.pending.values():
             if pending.change.stage:
-                with suppress(OSError), beneath.place(pending.change.stage) as at:  # it may never have arrived
-                    os.unlink(at.name, dir_fd=at.fd)
+                with suppress(OSError), beneath.place(pending.change.stage) as at:  # there may be no inbox at all
+                    payload.discard(at)
+        self.pending = {}
 
 
 def _items(value: Any, most: int) -> list[Any]:
     if not isinstance(value, list) or not 0 < len(value) <= most:
         raise Refused("a list of the wrong length")
     return value
-
-
-def _plain(path: str) -> bool:
-    parts = path.split("/")
-    return (
-        path.startswith("/")
-        and "\0" not in path
-        and len(os.fsencode(path)) < PATH_MAX
-        and all(part not in ("", ".", "..") and len(os.fsencode(part)) <= NAME_MAX for part in parts[1:])
-    )
-
-
-def _possible(state: State) -> bool:
-    """Say whether a state that came over the wire is one that a file can have and that is safe to use as a name."""
-    numbers = 0 <= state.mode <= 0o7777 and 0 <= state.uid <= ID_MAX and 0 <= state.gid <= ID_MAX
-    numbers = numbers and 0 <= state.size <= NS_MAX and -NS_MAX <= state.mtime_ns <= NS_MAX
-    if state.kind == "file":
-        return numbers and bool(_DIGEST.fullmatch(state.digest))
-    if state.kind == "link":
-        return numbers and 0 < len(os.fsencode(state.digest)) < PATH_MAX and "\0" not in state.digest
-    return numbers and state.kind == "directory" and state.digest == ""
 
 
 def _describe(state: State | None) -> str:
