@@ -21,7 +21,7 @@ CREATE TABLE path (peer TEXT, set_name TEXT, path BLOB, agreed TEXT, seen TEXT, 
 CREATE TABLE fact (peer TEXT, set_name TEXT, key TEXT, value REAL, PRIMARY KEY (peer, set_name, key)) WITHOUT ROWID;
 CREATE TABLE problem (peer TEXT, set_name TEXT, path BLOB, kind TEXT, since REAL, attempts INTEGER, due REAL,
     subject TEXT, detail TEXT, PRIMARY KEY (peer, set_name, path, kind)) WITHOUT ROWID;
-CREATE TABLE content (path BLOB, digest TEXT, node TEXT, seen_at REAL, PRIMARY KEY (path, digest)) WITHOUT ROWID;
+CREATE TABLE content (path BLOB, digest BLOB, node TEXT, seen_at REAL, PRIMARY KEY (path, digest)) WITHOUT ROWID;
 CREATE TABLE owed (id INTEGER PRIMARY KEY, set_name TEXT, section TEXT, path BLOB, since REAL,
     attempts INTEGER DEFAULT 0, due REAL DEFAULT 0, failure TEXT DEFAULT '');
 CREATE UNIQUE INDEX owed_once ON owed (section, set_name, path);
@@ -131,8 +131,15 @@ class Archive:
 
     def origin(self, path: str, digest: str, node: str) -> None:
         """Record which node a content was first seen on; the first word stands."""
-        row = (os.fsencode(path), digest, node, time.time())
+        row = (os.fsencode(path), os.fsencode(digest), node, time.time())
         self.db.execute("INSERT OR IGNORE INTO content VALUES (?, ?, ?, ?)", row)
+
+    def first_seen(self, path: str, digest: str) -> tuple[str, float]:
+        """Return the node on which a content was first seen and when; "" and 0 when that is not known."""
+        found = self.db.execute(
+            "SELECT node, seen_at FROM content WHERE path = ? AND digest = ?", (os.fsencode(path), os.fsencode(digest))
+        ).fetchone()
+        return (str(found[0]), float(found[1])) if found else ("", 0.0)
 
     def problems(self) -> list[Problem]:
         found = self.db.execute(
@@ -145,6 +152,7 @@ class Archive:
     def problem(self, path: str, kind: str, subject: str, detail: str, due: float = 0.0) -> bool:
         """Record a problem, or one more attempt at it; return whether it is new, so that it is said only once."""
         key = (*self._key, os.fsencode(path), kind)
+        detail = detail.encode("utf-8", "backslashreplace").decode()  # a name in it may be any bytes
         old = self.db.execute(
             "SELECT since, attempts FROM problem WHERE peer = ? AND set_name = ? AND path = ? AND kind = ?"
             " AND subject = ?",

@@ -49,8 +49,11 @@ def ask(scope: Scope, peer: Peer) -> list[Difference]:
         message = peer.wire.receive()
         if "refused" in message:
             raise Refused(f"the peer refuses: {message['refused']}")
-        for path, there, changed in message.get("differ", []):
-            differences.append(Difference(path, mine.get(path), scan.from_json(there), bool(changed)))
+        try:
+            for path, there, changed in message["differ"]:
+                differences.append(Difference(path, mine.get(path), scan.from_json(there), bool(changed)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refused("not a list of differences") from error
         more = bool(message.get("more"))
     return differences
 
@@ -60,7 +63,9 @@ def answer(scope: Scope, wire: Wire, message: dict[str, Any]) -> None:
     theirs: dict[str, State | None] = {}
     while True:
         try:
-            theirs.update((str(path), scan.from_json(state)) for path, state in message["compare"])
+            for path, state in message["compare"]:
+                if plausible.path(path) and scope.files.covers(path):  # others would only cost memory
+                    theirs[path] = scan.from_json(state)
         except (KeyError, TypeError, ValueError) as error:
             raise Refused("not a list of states") from error
         if not message.get("more"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -73,9 +74,19 @@ def guard(main: Callable[[Sequence[str]], int]) -> int:
     except SystemExit as end:  # argparse, having said what was wrong
         return os.EX_USAGE if end.code else os.EX_OK
     except Exception as bug:
+        if _no_space(bug):
+            log.error(f"{bug}: nothing is lost: make space, and it goes on by itself")
+            return os.EX_TEMPFAIL
         frame = bug.__traceback__
         while frame and frame.tb_next:
             frame = frame.tb_next
         where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "?"
         log.error(f"internal error at {where}: {type(bug).__name__}: {bug}: please report this line")
         return os.EX_SOFTWARE
+
+
+def _no_space(bug: Exception) -> bool:
+    if isinstance(bug, OSError):
+        return bug.errno in (errno.ENOSPC, errno.EDQUOT)
+    # SQLite's SQLITE_IOERR and SQLITE_FULL, by name: an idle event must not import it
+    return type(bug).__name__ == "OperationalError" and str(bug) in ("disk I/O error", "database or disk is full")

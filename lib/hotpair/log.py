@@ -24,9 +24,12 @@ def _emit(priority: str, text: str) -> None:
     if person or sys.stderr.isatty():
         sys.stderr.write(f"{program}: {line}\n")
     elif paths.root():  # syslog's socket is outside the prefix
-        os.makedirs(paths.under("/var/log"), exist_ok=True)
-        with open(paths.under("/var/log/hotpair.log"), "a", opener=_private) as out:
-            out.write(f"{program}[{os.getpid()}]: {line}\n")
+        try:
+            os.makedirs(paths.under("/var/log"), exist_ok=True)
+            with open(paths.under("/var/log/hotpair.log"), "a", opener=_private) as out:
+                out.write(f"{program}[{os.getpid()}]: {line}\n")
+        except OSError:  # a full disk
+            sys.stderr.write(f"{program}: {line}\n")
     else:
         import syslog  # the quiet path never pays for it
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from typing import Any
 
 from hotpair import beneath, keep, paths, scan
 from hotpair.beneath import Place
@@ -115,7 +116,7 @@ def send_large(wire: Wire, files: FilesSet, wanted: list[tuple[str, State]], io_
     from_rsync, to_wire = os.pipe()
     command = ["rsync", "-r", "--ignore-times", "--sparse", f"--timeout={io_timeout:.0f}"]
     command += [f"--partial-dir={PARTIAL}", "--copy-dest=BASIS", "-e", f"{_STUB} {to_rsync} {to_wire}"]
-    process = subprocess.Popen(
+    process = _rsync(
         [*command, outbox + "/", "peer:INBOX"],
         pass_fds=(to_rsync, to_wire),
         stdin=subprocess.DEVNULL,
@@ -129,11 +130,28 @@ def send_large(wire: Wire, files: FilesSet, wanted: list[tuple[str, State]], io_
         wire.pump(from_rsync, from_wire)
     finally:
         os.close(from_rsync)
-        said = process.communicate(timeout=io_timeout)[1].decode(errors="replace").strip().splitlines()
+        said = _end(process, io_timeout).decode(errors="replace").strip().splitlines()
     code = wire.expect("rsync")
     empty(outbox)
     if process.returncode or code:
         raise Later(f"rsync ended with {process.returncode or code}: {said[0] if said else 'no word'}")
+
+
+def _rsync(command: list[str], **how: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command, **how)
+    except OSError as error:
+        raise Later(f"cannot start rsync: {error.strerror}", "install rsync") from error
+
+
+def _end(process: subprocess.Popen[bytes], timeout: float) -> bytes:
+    """Wait for rsync's end and return what it said; kill it when it does not come. Raises Later then."""
+    try:
+        return process.communicate(timeout=timeout)[1] or b""
+    except subprocess.TimeoutExpired as hung:
+        process.kill()
+        process.communicate()
+        raise Later(f"rsync did not end within {timeout:g} s") from hung
 
 
 def _line(fd: int) -> str:
@@ -159,7 +177,7 @@ def receive_large(wire: Wire, files: FilesSet, inbox: str, basis: list[tuple[str
     command = [{"BASIS": directory, "INBOX": "."}.get(word, word) for word in words.split(" ")]
     fd = beneath.open_directory(inbox)
     try:
-        process = subprocess.Popen(
+        process = _rsync(
             [*command[:2], *_confined(directory), *command[2:]],
             cwd=f"/proc/self/fd/{fd}",
             pass_fds=(fd,),
@@ -175,6 +193,8 @@ def receive_large(wire: Wire, files: FilesSet, inbox: str, basis: list[tuple[str
     try:
         wire.pump(process.stdout.fileno(), sink)
         code = process.wait(wire.timeout)
+    except subprocess.TimeoutExpired as hung:
+        raise Later(f"rsync did not end within {wire.timeout:g} s") from hung
     finally:
         process.kill()
         process.wait()

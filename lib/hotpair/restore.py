@@ -49,13 +49,7 @@ def _kept(scope: Scope, live: str) -> list[Generation]:
 
 
 def _entry(scope: Scope, live: str, number: int, state: State | None) -> Entry:
-    found = (
-        state
-        and scope.archive.db.execute(
-            "SELECT node, seen_at FROM content WHERE path = ? AND digest = ?", (os.fsencode(live), state.digest)
-        ).fetchone()
-    )
-    return Entry(number, state, *(found or ("", 0.0)))
+    return Entry(number, state, *(scope.archive.first_seen(live, state.digest) if state else ("", 0.0)))
 
 
 def as_json(entries: list[Entry]) -> list[dict[str, Any]]:

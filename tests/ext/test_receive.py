@@ -397,6 +397,21 @@ def test_a_path_of_255_bytes_and_a_name_that_is_not_utf8_are_taken(node: Node) -
     assert os.readlink(node.live(names[1])) == "to"
 
 
+def test_a_link_whose_value_is_not_utf8_is_taken(node: Node) -> None:
+    node.may_write = True  # type: ignore[attr-defined]
+    reception = Reception(node).greet()
+    name, value = os.fsdecode(b"/srv/\xff.txt"), os.fsdecode(b"\xff\xfe")
+    assert reception.propose([name, None, [*LINK[:6], value, []]])[0]["action"] == "take"
+    reception.wire.send(apply=True)
+    assert reception.wire.expect("verdicts")[0]["action"] == "applied"
+    assert reception.propose([name, None, [*LINK[:6], value + "x", []]])[0]["action"] == "take"
+    reception.wire.send(apply=True)
+    assert reception.wire.expect("verdicts")[0]["action"] == "applied"
+    reception.wire.send(bye=True)
+    assert reception.end()[0] == os.EX_OK
+    assert os.readlink(node.live(name)) == value + "x"
+
+
 # Contents
 
 

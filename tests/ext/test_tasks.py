@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from hotpair import archive, child, sections, tasks
 from hotpair.archive import Archive
 

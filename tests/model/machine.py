@@ -79,7 +79,8 @@ class Pair(RuleBasedStateMachine):
         self.noticed: set[tuple[str, bytes]] = set()  # P1
         self.changes = self.faults = self.stamp = 0
         self.away = False
-        assert self._program(self.alpha, "psync", ["--force"], NEVER, NEVER) == 0  # from here on, what comes is a change
+        # From here on, what comes is a change.
+        assert self._program(self.alpha, "psync", ["--force"], NEVER, NEVER) == 0
 
     def teardown(self) -> None:
         if hasattr(self, "home"):

@@ -53,7 +53,7 @@ def die_after(lines: int) -> None:
 
 def own_streams() -> None:
     """Write to this process's descriptors, not to what pytest put in their place before the fork."""
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
 
 
 class Forked:

@@ -6,10 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hotpair import sections
-from hotpair.convert import Foreign, convert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from hotpair import sections
+from hotpair.convert import Foreign, convert
 
 README = """\
 [/etc/rsyslog.d/xenserver.conf]

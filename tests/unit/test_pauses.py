@@ -1,6 +1,7 @@
 """How long to wait before the next attempt."""
 
 import pytest
+
 from hotpair.pauses import growing
 
 

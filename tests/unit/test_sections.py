@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from hotpair import sections
 from hotpair.exits import ConfigFail
 from hotpair.sections import Section

@@ -70,4 +70,4 @@ def _commands(set_name: str) -> None:
     except Fail as fail:
         log.error(str(fail))
     finally:
-        os._exit(0)
+        os._exit(os.EX_OK)
