@@ -189,7 +189,8 @@ class Reception:
                 for path, pending in self.pending.items():
                     verdicts.append(checked[path] or self._settle(pending))
                 self._record_landed()
-            detect.write_index(self.scope)
+            if len(verdicts) < send.BATCH_ENTRIES:  # after a full batch more are coming
+                detect.write_index(self.scope)
         self._empty_inboxes()
         self.wire.send(verdicts=verdicts)
 

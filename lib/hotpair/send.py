@@ -59,6 +59,9 @@ def send(scope: Scope, peer: Peer, changes: list[Change]) -> Outcome:
     outcome = Outcome()
     for batch in batches(changes):
         outcome = outcome.plus(_send_batch(scope, peer, batch))
+    if changes:  # once for all: the index has a line for each path of the set
+        with locks.state(scope.files.name):
+            detect.write_index(scope)
     return outcome
 
 
@@ -74,7 +77,6 @@ def _send_batch(scope: Scope, peer: Peer, batch: list[Change]) -> Outcome:
         with transaction(scope.archive.db):
             for change, verdict in zip(batch, verdicts, strict=True):
                 outcome = outcome.plus(record(scope, peer.name, change, verdict))
-        detect.write_index(scope)
     return outcome
 
 

@@ -1,9 +1,7 @@
 """Trouble: lost events, dead daemons, a cut link, killed programs, both nodes at once. Nothing is lost by any of it."""
 
 import json
-import os
 import sqlite3
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
