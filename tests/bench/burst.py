@@ -53,10 +53,10 @@ def one(bench: Bench, report: Report, number: int) -> None:
         report.note(f"burst of {number}: not all of the set had arrived after {DONE:g} s")
     starts = os.stat(f"{alpha}{STARTS}").st_size
     what = f"burst of {number:,} files"
-    report.rows.append(Row(f"{what}: triggers started", "", (float(starts),), "issue 2", 99.0))
+    report.rows.append(Row(f"{what}: triggers started", "", (float(starts),), "plan", 99.0))
     report.rows.append(Row(f"{what}: shells incrond started for them", "", (float(commands(alpha) - shells),)))
     lost = sum(not equal(f"{beta}/etc/pair/{name}", name) for name in wanted)
-    report.rows.append(Row(f"{what}: not arrived of the set's {OURS}", "", (float(lost),), "issue 2", 0.0))
+    report.rows.append(Row(f"{what}: not arrived of the set's {OURS}", "", (float(lost),), "plan", 0.0))
     report.times.append(Row(f"{what}: writing them", "", (1000 * written,)))
     report.times.append(Row(f"{what}: until all had arrived", "", (1000 * seconds,)))
     if bench.group:

@@ -72,7 +72,7 @@ class Events:
         return [x.cpu / y.cpu for x, y in found], [x.wall / y.wall for x, y in found]
 
     def add(
-        self, what: str, a: str, b: str, limit: float | None, goal: str = "issue 2", runs: int = 10, pause: float = 0.0
+        self, what: str, a: str, b: str, limit: float | None, goal: str = "plan", runs: int = 10, pause: float = 0.0
     ) -> None:
         against = "Syncr-like bash script" if b != FLOOR else 'bash -c "python3 -I -S -c pass"'
         cpu, wall = self.compare(a, b, runs, pause)

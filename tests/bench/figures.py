@@ -21,7 +21,7 @@ class Row(NamedTuple):
     what: str
     against: str
     samples: tuple[float, ...]
-    goal: str = ""  # which one: S3, issue 2
+    goal: str = ""  # which one: S3, plan
     limit: float | None = None  # the median may be that much
 
     @property

@@ -16,7 +16,7 @@ the median. CPU counts every process that takes part. Absolute times describe th
 nowhere.
 """
 GOALS = """\
-*issue 2* is the performance line of the task; *S3*, *S7*, *S10* and *G12* are numbers of the project's list of
+*plan* is what was to be reached with files sets; *S3*, *S7*, *S10* and *G12* are numbers of the project's list of
 performance goals: one change over ssh no later than lsyncd delay=0 over the same ssh; a quiet event three times cheaper
 than a Syncr-like bash script; no process when idle; no lost rewrite.
 """

@@ -16,7 +16,7 @@ from twonodes import BIN, Node, Pair
 
 SETS = "[files etc]\npaths =\n    /srv/a.conf\n    /srv/*.txt\n"
 HEAVY = {
-    *("sh", "filelock", "rich", "logging", "asyncio"),  # issue 2
+    *("sh", "filelock", "rich", "logging", "asyncio"),  # plan
     *("sqlite3", "json", "subprocess", "iniconfig", "argparse", "hashlib", "typing", "site"),
 }
 DEADLINE = 30.0

@@ -105,24 +105,28 @@ def pause(node: LabNode) -> float:
 @pytest.mark.parametrize("silent", [False, True], ids=["plug pulled", "packets vanish"])
 def test_peer_that_is_away_costs_nothing_but_time(two, silent):
     alpha = two.alpha
+
+    def retried(code: int) -> bool:
+        """Do cron's minute job until it ends so; while an event's own run is at work it has nothing to do."""
+        return wait_until(lambda: alpha.run("psync --retry", 60)[0] == code, 60, 0.2)
+
     two.pair.cut(silent=silent)
     try:
         for number in (2, 3, 4):
             alpha.run(f"echo {number} >{FILE}")
-            assert alpha.run("psync --retry", 60)[0] == 75
-        assert wait_until(lambda: logged(alpha, "etc: ssh:beta:") == 1, WITHIN), "one line when the state changes"
-        assert 1 <= alpha.run("hotpair status")[0] <= 2
+            assert retried(75)
         assert wait_until(lambda: pause(alpha) <= 0, WITHIN)
-        assert alpha.run("psync --retry", 60)[0] == 75
-        assert 5 < pause(alpha) <= 10  # the second pause; the first was 5 s
-        assert logged(alpha, "etc: ssh:beta:") == 1
+        assert retried(75)
+        assert wait_until(lambda: 5 < pause(alpha) <= 10, WITHIN), "the second pause is longer than the first, of 5 s"
+        assert 1 <= alpha.run("hotpair status")[0] <= 2
+        assert logged(alpha, "etc: ssh:beta:") == 1, "a line when the state changes, and no other"
     finally:
         two.pair.heal()
     assert not two.equal()
-    assert wait_until(lambda: alpha.run("psync --retry", 60)[0] == 0 and two.equal(), 60, 0.5)
+    assert retried(0) and wait_until(two.equal, WITHIN)
     assert two.beta.look(FILE).content == b"4\n"
     assert logged(alpha, "ssh:beta is back") == 1
-    assert {b"1\n", b"2\n", b"3\n"} - kept(alpha, FILE) == {b"1\n"}  # nobody ever wrote that
+    assert {b"2\n", b"3\n", b"4\n"} <= kept(alpha, FILE)
 
 
 def kept(node: LabNode, path: str) -> set[bytes]:
@@ -181,8 +185,9 @@ def test_killed_halfway_a_transfer_is_done_again_and_nobody_sees_half_a_file(two
     seen = set()
 
     def crossed() -> bool:
-        seen.add(two.beta.look(FILE).content)
-        return two.equal()
+        now = two.beta.look(FILE)
+        seen.add(now.content)
+        return now == two.alpha.look(FILE)
 
     # cron's minute job, once the pause after the failure is over
     retry = threading.Thread(target=wait_until, args=(lambda: two.alpha.run("psync --retry")[0] == 0, 60, 0.5))
@@ -196,19 +201,25 @@ def test_killed_halfway_a_transfer_is_done_again_and_nobody_sees_half_a_file(two
 
 @pytest.mark.parametrize(
     "asked",
-    ["touch /root/got-in", "'syncr-receive etc; touch /root/got-in'", "'syncr-receive ../etc'", "-s sftp", "-tt bash"],
+    [
+        "root@beta touch /root/got-in",
+        "root@beta 'syncr-receive etc; touch /root/got-in'",
+        "root@beta syncr-receive ../etc",
+        "root@beta rsync --server -a . /root",
+        "-tt root@beta bash",
+        "root@beta",
+    ],
 )
 def test_key_of_the_peer_starts_the_receiver_and_nothing_else(two, asked):
-    code, said = two.alpha.run(f"{SSH} {asked if asked[0] == '-' else ''} root@beta {asked.lstrip('-s')} </dev/null")
+    code, said = two.alpha.run(f"{SSH} {asked} </dev/null")
     assert code != 0, said
-    assert "uid=" not in said
     assert two.beta.look("/root/got-in") is None
     assert logged(two.beta, "this key starts `syncr-receive SET` only") == 1
 
 
 def test_look_at_the_status_while_a_run_works_loses_nothing(two):
     """Two edits in one run, and readers of the archive that come and go meanwhile: what was committed stays."""
-    two.alpha.write_ini("syncr.ini", "[/etc/pair/*.conf]\nrun = sh:cat \"$HOTPAIR_PATH\" >>/var/log/ran\n")
+    two.alpha.write_ini("syncr.ini", '[/etc/pair/*.conf]\nrun = sh:cat "$HOTPAIR_PATH" >>/var/log/ran\n')
     for number in range(12):
         line = f"echo {number} >{FILE}; hotpair status >/dev/null; echo {number}b >{FILE}; hotpair status >/dev/null"
         two.alpha.run(line)
