@@ -73,10 +73,9 @@ def _send_batch(scope: Scope, peer: Peer, batch: list[Change]) -> Outcome:
     peer.wire.send(apply=True)
     verdicts = _list(peer.wire.expect("verdicts", APPLY), len(batch))
     outcome = Outcome(payloads=len(wanted))
-    with locks.state(scope.files.name):
-        with transaction(scope.archive.db):
-            for change, verdict in zip(batch, verdicts, strict=True):
-                outcome = outcome.plus(record(scope, peer.name, change, verdict))
+    with locks.state(scope.files.name), transaction(scope.archive.db):
+        for change, verdict in zip(batch, verdicts, strict=True):
+            outcome = outcome.plus(record(scope, peer.name, change, verdict))
     return outcome
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from twonodes import Node, Pair, Said
+
+from tests.ext.twonodes import Node, Pair, Said
 
 SIZE = 40 << 20  # bytes of the small disk: more than a content must leave free (receive.SPARE)
 LARGE = 4 << 20  # bytes of a content that rsync carries

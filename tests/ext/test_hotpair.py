@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from twonodes import BIN, Node, Pair
 
 from hotpair import config, run
 from hotpair import restore as restoring
 from hotpair.cmd import hotpair as program
+from tests.ext.twonodes import BIN, Node, Pair
 
 MAN = Path(__file__).parents[2] / "docs/man"
 HOSTILE = ["x;touch pwned;y.txt", "a\nb.txt", "$(touch pwned).txt", "-rf.txt", 'it\'s "[red]".txt', "\udcff\udcfe.txt"]

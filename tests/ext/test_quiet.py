@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from twonodes import BIN, Node, Pair
+
+from tests.ext.twonodes import BIN, Node, Pair
 
 SETS = "[files etc]\npaths =\n    /srv/a.conf\n    /srv/*.txt\n"
 HEAVY = {

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twonodes import BIN, Node
 
 from hotpair.config import FilesSet
 from hotpair.exits import Later
 from hotpair.payload import stage_name
 from hotpair.scan import from_json
 from hotpair.wire import Wire
+from tests.ext.twonodes import BIN, Node
 
 PATTERNS = ("/srv/a.conf", "/srv/*.txt", "/srv/sub/*/x.conf")
 SETTINGS = FilesSet("demo", PATTERNS, 6, "store", 0.0, "newest").settings()

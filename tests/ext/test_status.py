@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twonodes import BIN, Node, Pair
+
+from tests.ext.twonodes import BIN, Node, Pair
 
 TOP = {"state", "code", "at", "node", "peer", "role", "epoch", "sets", "problems"}
 OF_A_SET = {

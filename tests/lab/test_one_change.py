@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.lab.conftest import Pair
 from tests.lab.demo_world import Contents, LabNode, Seen
 
 WITHIN = 15.0  # seconds for what takes a fifth of one: two CPUs, and others are at work
@@ -33,7 +34,7 @@ check = grep -q ^valid %s
 class Way(NamedTuple):
     """A direction: where users work, and where that has to arrive."""
 
-    pair: object
+    pair: Pair
     here: LabNode
     there: LabNode
     counters: tuple[Contents, Contents]  # of the contents that arrive here and there

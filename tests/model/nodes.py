@@ -179,7 +179,8 @@ class Node:
         import hotpair.payload as payload
 
         # A forked peer inherits our wrappers: it must wrap the real functions.
-        small, large = (getattr(f, "real", f) for f in (payload.send_small, payload.send_large))
+        small: Any = getattr(payload.send_small, "real", payload.send_small)
+        large: Any = getattr(payload.send_large, "real", payload.send_large)
 
         def count(number: int) -> None:
             with open(self.log, "a") as out:

@@ -374,7 +374,7 @@ def test_a_user_between_any_two_pairs_of_steps_loses_nothing(live: Path, what: s
     old, new = CHANGES[what]
     source, broken = random.Random(7), []
     steps, _ = race(live, old, new, [])
-    quick = [replace, remove, remove_and_write, make_link]
+    quick: list[Callable[[Path], Thing]] = [replace, remove, remove_and_write, make_link]
     for _ in range(150):
         first, second = sorted(source.sample(range(steps + 12), 2))
         does = [(first, source.choice(quick)), (second, source.choice(quick))]
