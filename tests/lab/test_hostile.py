@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -106,8 +107,12 @@ def watched(own_pair: Pair) -> Iterator[Watched]:
         tracers.append(node.start(f"exec strace -qq -f -s 4096 -e trace=execve -o /root/trace {pids}"))
         for pid in daemons:
             status = f"/proc/{pid}/status"
-            assert wait_until(lambda node=node, status=status: b"TracerPid:\t0" not in read(node, status), WITHIN)
+            assert wait_until(partial(traced, node, status), WITHIN)
     yield Watched(nodes[0], nodes[1], tuple(tracers))
+
+
+def traced(node: LabNode, status: str) -> bool:
+    return b"TracerPid:\t0" not in read(node, status)
 
 
 def read(node: LabNode, path: str) -> bytes:
@@ -118,7 +123,7 @@ def read(node: LabNode, path: str) -> bytes:
 def listed(node: LabNode) -> dict[bytes, bytes | None]:
     """Return the content of every file of the set, by its name."""
     folder = os.fsencode(node.place(OPEN))
-    found = {}
+    found: dict[bytes, bytes | None] = {}
     for name in os.listdir(folder):
         if not name.startswith(b"."):
             with open(os.path.join(folder, name), "rb") as file:
@@ -150,7 +155,8 @@ def test_hostile_names_arrive_and_start_nothing(watched):
     assert {"bash", "syncr", "syncr-receive"} <= {os.path.basename(program) for program, _ in started}  # it was seen
     for program, words in started:
         assert os.path.basename(program) in OURS, words
-        assert "PWN" not in " ".join(words)
+        if words[0] != "cat":  # that one was given the name as one word by the command that root wrote
+            assert "PWN" not in " ".join(words)
         if os.path.basename(program) in ("bash", "sh"):
             assert words[1] == "-c" and words[2] in constant
     for node in watched[:2]:
