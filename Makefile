@@ -15,7 +15,7 @@ N ?= 100
 SEED ?= 1
 
 PACKAGES = python3-venv rsync openssh-client openssh-server incron cron iproute2 strace acl attr procps \
-	util-linux mandoc git
+	util-linux mandoc git vim-tiny
 
 SHELL = /bin/sh
 .SHELLFLAGS = -euc

@@ -19,7 +19,7 @@ WITHIN = 60.0  # strace makes every program some times slower
 OPEN = "/srv/open"
 NOBODY = "setpriv --reuid 65534 --regid 65534 --clear-groups --"
 INI = f"\n[files open]\npaths =\n    {OPEN}/*\n"
-COMMAND = 'cat "$HOTPAIR_PATH" >/dev/null'
+COMMAND = 'printf %s "$HOTPAIR_PATH" >/dev/null'
 SYNCR_INI = f"[{OPEN}/*]\nrun = sh:{COMMAND}\n"
 # Every name has PWN in it, so that a name which reaches a command line is seen there.
 NAMES = [
