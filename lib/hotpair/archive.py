@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from hotpair import paths, scan
@@ -59,9 +59,14 @@ def _load(text: str | None) -> State | None:
 
 
 def connect() -> sqlite3.Connection:
-    """Open the database, made on first use. Waits up to 60 s for another process's transaction."""
+    """Open the database, made on first use. Waits up to 60 s for another process's transaction.
+
+    A file that is there is opened by SQLite alone: closing a descriptor of our own would drop the locks by which other
+    processes see that this one still uses the log (fcntl(2); https://sqlite.org/howtocorrupt.html, 2.2).
+    """
     file = paths.make_private(paths.state()) + "/archive.db"
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(file, timeout=60, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
