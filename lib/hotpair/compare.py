@@ -97,13 +97,8 @@ def turn(scope: Scope) -> int:
     """Let this node send its own part now; returns the run's exit code, EX_TEMPFAIL when a run is under way."""
     from hotpair import run
 
-    lock = locks.try_run(scope.files.name)
-    if lock is None:
-        return os.EX_TEMPFAIL
-    try:
-        return run.run(scope, force=True)
-    finally:
-        os.close(lock)
+    code = run.unless_under_way(scope, force=True)
+    return os.EX_TEMPFAIL if code is None else code
 
 
 def acknowledge(scope: Scope, path: Any) -> bool:

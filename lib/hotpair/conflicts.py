@@ -135,7 +135,7 @@ def _swap(scope: Scope, problem: Problem, take: str) -> int:
 def _take_here(scope: Scope, live: str) -> int:
     """Propose our live state as a change of the peer's, so that it is taken, and the peer's is kept there."""
     theirs = _ask(scope, live)
-    with locks.run(scope.files.name, restore.WAIT):
+    with run.alone(scope, restore.WAIT):
         with locks.state(scope.files.name), transaction(scope.archive.db):
             row = detect.current(scope, live, scope.archive.row(live))
             scope.archive.put(live, row._replace(agreed=theirs, from_peer=False))
@@ -186,7 +186,7 @@ def retry(configuration: Config, set_name: str | None) -> int:
     left = 0
     for name in names:
         scope = run.scope(configuration, name)
-        with locks.run(scope.files.name, restore.WAIT):
+        with run.alone(scope, restore.WAIT):
             code = run.run(scope, force=True)
         left += bool(code) + tasks.run_due(scope.archive.db, name, force=True)
         for problem in scope.archive.problems():

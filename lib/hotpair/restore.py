@@ -153,7 +153,7 @@ def crossed(scope: Scope, live: str, what: str) -> int:
     name = scope.files.name
     marks.create(name)
     marks.add(name, "restore")  # whatever happens to us, the next run looks
-    with suppress(Later), locks.run(name, WAIT):  # the run under way, if one stays, sees the mark
+    with suppress(Later), run.alone(scope, WAIT):  # the run under way, if one stays, sees the mark
         run.run(scope, force=True)
     tasks.run_due(scope.archive.db, name)
     row = scope.archive.row(live)

@@ -1,8 +1,10 @@
-"""The run of a set: look, propose, carry, record, until nothing moves. The caller holds the set's run lock."""
+"""The run of a set: look, propose, carry, record, until nothing moves. `run` and `sweep` want its run lock."""
 
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from hotpair import archive, compare, detect, locks, log, marks, peer, sections, send, storm
@@ -40,6 +42,29 @@ def due(scope: Scope, changes: list[Change], force: bool) -> list[Change]:
     now = time.time()
     waiting = {(p.path, p.subject) for p in scope.archive.problems() if p.kind in ("held", "failed") and p.due > now}
     return [change for change in changes if force or (change.path, change.subject) not in waiting]
+
+
+@contextmanager
+def alone(scope: Scope, seconds: float) -> Iterator[None]:
+    """Hold the run lock, and run for the events that came meanwhile. Raises Later when it stays taken so long."""
+    with locks.run(scope.files.name, seconds):
+        yield
+    while storm.unattended(scope.files.name) and unless_under_way(scope) is not None:
+        pass
+
+
+def unless_under_way(scope: Scope, force: bool = False) -> int | None:
+    """Run, and again for the events that came meanwhile; return the exit code, None when a run is under way already."""
+    code = None
+    while code is None or storm.unattended(scope.files.name):
+        lock = locks.try_run(scope.files.name)
+        if lock is None:
+            return code
+        try:
+            code = run(scope, force)
+        finally:
+            os.close(lock)
+    return code
 
 
 def run(scope: Scope, force: bool = False, ahead: subprocess.Popen[bytes] | None = None) -> int:

@@ -81,8 +81,8 @@ def _siblings() -> int:
 def switch_off(set_name: str) -> bool:
     """Put the set's table away, which ends the watch at once. False when there is none, or it is away already.
 
-    To be called after the event is marked: whoever has the run lock looks at the marks again after it has let go of
-    it, so there is always somebody to switch the watch on again.
+    Whoever has the run lock looks at `unattended` after it has let go of it, and so does whoever called this: there is
+    always somebody to switch the watch on again.
     """
     table, aside = paths.incron_table(set_name), shelf(set_name)
     try:
@@ -93,6 +93,15 @@ def switch_off(set_name: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def unattended(set_name: str) -> bool:
+    """Say whether an event waits or the watch is off. To be asked by whoever has just let go of the run lock.
+
+    An event that finds the lock held ends there. The watch alone counts too: the mark of the event that switched it off
+    may have been claimed by a run that ended before that.
+    """
+    return marks.waiting(set_name) or away(set_name)
 
 
 def switch_on(set_name: str) -> None:

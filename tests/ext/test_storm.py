@@ -135,6 +135,19 @@ def test_a_storm_that_begins_again_at_once_lasts_longer(root: Path) -> None:
     assert os.stat(storm.shelf("etc")).st_atime - time.time() > storm.SHORT + 1
 
 
+def test_a_storm_found_after_its_mark_was_claimed_is_ended_all_the_same(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(name: str) -> None:
+        marks.take(name)  # a run claims the mark, finds all quiet, and ends
+        marks.done(name)
+        storm.switch_off(name)
+
+    monkeypatch.setattr(storm, "event", late)
+    assert syncr.main(["etc", "0"]) == os.EX_OK
+    assert in_place()
+
+
 def test_over_costs_nothing_without_a_storm(root: Path) -> None:
     began = time.monotonic()
     assert storm.over("etc", 100.0)

@@ -12,10 +12,6 @@ import pytest
 from tests.lab.conftest import Pair
 from tests.lab.demo_world import Contents, LabNode, Seen
 
-pytestmark = pytest.mark.xfail(
-    strict=False, reason="under study: now and then later than it waits"
-)
-
 WITHIN = 15.0  # seconds for what takes a fifth of one: two CPUs, and others are at work
 TRACE = "/var/log/commands"
 SYNCR_INI = """\

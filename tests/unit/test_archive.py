@@ -7,7 +7,7 @@ import pytest
 
 from hotpair import archive, paths
 
-VISIT = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT * FROM fact').fetchall(); db.close()"
+VISIT = "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('SELECT * FROM fact'); db.close()"
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from hotpair import archive, config, locks, log, marks, quiet, run, tasks, watchdog
+from hotpair import archive, config, log, marks, quiet, run, tasks, watchdog
 from hotpair.compare import Difference
 from hotpair.detect import Scope
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _sweep(scope: Scope, force: bool) -> run.Result:
-    with locks.run(scope.files.name, WAIT):
+    with run.alone(scope, WAIT):
         return run.sweep(scope, force)
 
 
@@ -67,13 +67,7 @@ def _retry(scope: Scope) -> int:
     name = scope.files.name
     if not (marks.waiting(name) or marks.unfinished(name)) and quiet.unchanged(name):
         return os.EX_OK
-    lock = locks.try_run(name)
-    if lock is None:
-        return os.EX_OK
-    try:
-        return run.run(scope)
-    finally:
-        os.close(lock)
+    return run.unless_under_way(scope) or os.EX_OK
 
 
 def _dry_run(scopes: list[Scope], as_json: bool) -> int:

@@ -41,10 +41,10 @@ def main(argv: Sequence[str]) -> int:
     storm.event(set_name)
     code = os.EX_OK
     worked = False
-    while marks.waiting(set_name):
+    while storm.unattended(set_name):
         lock = locks.try_run(set_name)
         if lock is None:
-            return code  # the run under way looks at the marks again after it has let go
+            return code  # the run under way looks again after it has let go
         try:
             if not marks.unfinished(set_name) and _quiet(set_name):
                 continue
