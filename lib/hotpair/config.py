@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hotpair import globs, ini, paths
+from hotpair import globs, ini, paths, quiet
 from hotpair.exits import ConfigFail
 
 SET_NAME = re.compile(r"[a-z0-9-]+")
@@ -60,6 +60,7 @@ class FilesSet(NamedTuple):
 class Config(NamedTuple):
     node: Node
     sets: dict[str, FilesSet]
+    signature: str = ""  # of the files this was read from, taken before they were read
 
     def named(self, set_name: str) -> FilesSet:
         """Return a set. Raises ConfigFail when there is none of that name."""
@@ -246,6 +247,7 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
 
     Raises ConfigFail when there is no file to read, or one that others can write.
     """
+    signature = quiet.configuration()
     file = ini.read(paths.config_file("hotpair.ini"))
     node: Node | None = None
     found: list[tuple[ini.Section, FilesSet]] = []
@@ -263,7 +265,7 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
         file.problems.append(ini.Problem(file.path, 0, "no section [node]", "write one with name and peer"))
     if file.problems or node is None:
         return None, file.problems
-    return Config(node, {files.name: files for _, files in found}), []
+    return Config(node, {files.name: files for _, files in found}, signature), []
 
 
 def load() -> Config:

@@ -23,6 +23,7 @@ class Scope(NamedTuple):
     files: FilesSet
     archive: Archive
     sections: tuple[sections.Section, ...]
+    configuration: str  # signature of the files that say all this
 
 
 class Change(NamedTuple):
@@ -146,4 +147,4 @@ def write_index(scope: Scope) -> None:
         row = rows.get(path, Row(signature="-"))
         trusted[path] = row.signature if row.seen == row.agreed else ""
     marks.create(scope.files.name)
-    quiet.write(scope.files.name, scope.files.paths, trusted)
+    quiet.write(scope.files.name, scope.configuration, scope.files.paths, trusted)

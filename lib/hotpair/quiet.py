@@ -30,12 +30,15 @@ def configuration() -> str:
     return "|".join(signature(paths.config_file(name)) for name in CONFIGURATION)
 
 
-def _listed(directory: str, prefix: str, suffix: str) -> list[str]:
-    """Return the names of a directory that `prefix*suffix` matches, as a shell would."""
+def _entries(directory: str) -> list[str]:
     try:
-        names = os.listdir(paths.under(directory))
+        return os.listdir(paths.under(directory))
     except OSError:
         return []
+
+
+def _matching(names: list[str], prefix: str, suffix: str) -> list[str]:
+    """Return those of the names in a directory that `prefix*suffix` matches, as a shell would."""
     least = len(prefix) + len(suffix)
     hidden = prefix[:1] == "."
     return sorted(
@@ -49,19 +52,31 @@ def _listed(directory: str, prefix: str, suffix: str) -> list[str]:
     )
 
 
-def _glob_record(pattern: str) -> str:
-    """Return the record of a glob: what it matches now, or one that never holds when it is not a simple one."""
+def _glob_record(pattern: str, known: list[str] | None = None) -> str:
+    """Return the record of a glob: what it matches now, or one that never holds when it is not a simple one.
+
+    known: the paths it is to be made from, instead of a look at the directory.
+    """
     directory, name = pattern.rsplit("/", 1)
     if name.count("*") != 1 or any(c in pattern for c in "?[") or "*" in directory:
         return "x"
     prefix, suffix = name.split("*")
-    return "g" + "/".join((pattern, *_listed(directory, prefix, suffix)))
+    if known is None:
+        names = _entries(directory)
+    else:
+        names = [name for parent, _, name in (path.rpartition("/") for path in known) if parent == directory]
+    return "g" + "/".join((pattern, *_matching(names, prefix, suffix)))
 
 
-def write(set_name: str, patterns: tuple[str, ...], trusted: dict[str, str]) -> None:
-    """Write the index: `trusted` has the signature of each path that is as agreed, "" for one that is not."""
-    records = [configuration()]
-    records += [_glob_record(pattern) for pattern in patterns if any(c in pattern for c in "*?[")]
+def write(set_name: str, read_from: str, patterns: tuple[str, ...], trusted: dict[str, str]) -> None:
+    """Write the index: `trusted` has the signature of each path that is as agreed, "" for one that is not.
+
+    read_from: the signature of the configuration that was used. A glob is recorded as matching these paths and no
+    others. So what a user edits or makes at this moment is not taken for what was looked at.
+    """
+    records = [read_from]
+    there = [path for path, sig in trusted.items() if sig != "-"]
+    records += [_glob_record(pattern, there) for pattern in patterns if any(c in pattern for c in "*?[")]
     records += [f"f{sig or '?'} {path}" for path, sig in trusted.items()]
     path = paths.set_state(set_name, "index")
     with open(path + ".tmp", "wb") as out:

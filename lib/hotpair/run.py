@@ -34,6 +34,7 @@ def scope(configuration: Config, set_name: str) -> Scope:
         configuration.named(set_name),
         archive.Archive(archive.connect(), node.peer, set_name),
         sections.load(),
+        configuration.signature,
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hotpair import archive, config, detect, quiet, run
 from tests.ext.twonodes import BIN, Node, Pair
 
 SETS = "[files etc]\npaths =\n    /srv/a.conf\n    /srv/*.txt\n"
@@ -213,6 +214,33 @@ def test_the_event_of_the_peers_own_delivery_finds_all_quiet(pair: Pair) -> None
     assert beta.text("/srv/a.conf") == "two"
     assert "hotpair.run" not in loaded(beta)
     assert "hotpair.run" not in loaded(alpha)
+
+
+# its one event may come before the index is written that then has it
+def test_a_file_made_while_the_index_is_written_is_no_part_of_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTPAIR_ROOT", str(pair.alpha.root))
+    scope = run.scope(config.load(), "etc")
+    real = detect.names
+
+    def names(scope: detect.Scope, rows: dict[str, archive.Row]) -> list[str]:
+        found = real(scope, rows)
+        pair.alpha.write("/srv/new.txt", "new")
+        return found
+
+    monkeypatch.setattr(detect, "names", names)
+    assert quiet.unchanged("etc")
+    detect.write_index(scope)
+    assert not quiet.unchanged("etc")
+
+
+def test_configuration_edited_while_a_run_works_is_no_part_of_the_index(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOTPAIR_ROOT", str(pair.alpha.root))
+    scope = run.scope(config.load(), "etc")
+    pair.alpha.configure(SETS + "    /srv/more.conf\n")
+    detect.write_index(scope)
+    assert not quiet.unchanged("etc")
 
 
 def test_a_run_that_was_killed_is_taken_up_by_the_next_event(pair: Pair) -> None:

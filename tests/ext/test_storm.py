@@ -32,7 +32,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def be_agreed() -> None:
-    quiet.write("etc", FILES.paths, {path: quiet.signature(paths.under(path)) for path in FILES.paths})
+    signatures = {path: quiet.signature(paths.under(path)) for path in FILES.paths}
+    quiet.write("etc", quiet.configuration(), FILES.paths, signatures)
 
 
 def in_place() -> bool:

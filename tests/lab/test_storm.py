@@ -85,9 +85,6 @@ def test_the_minute_job_repairs_what_keeps_events_from_arriving(storming: Pair) 
     assert arrives("same-name-another-directory")
 
 
-@pytest.mark.xfail(
-    strict=False, reason="under study: now and then later than it waits"
-)
 def test_an_incrond_that_hangs_is_seen_and_replaced(storming: Pair) -> None:
     alpha = storming.alpha
     alpha(["psync", "--retry"])  # touches the canary
