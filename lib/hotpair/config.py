@@ -196,11 +196,11 @@ def _check_links(section: ini.Section, path: str) -> None:
     directory = path.rsplit("/", 1)[0]
     while directory and (GLOB.search(directory) or not os.path.lexists(paths.under(directory))):
         directory = directory.rsplit("/", 1)[0]
-    real = os.path.realpath(paths.under(directory))[len(os.path.realpath(paths.root() or "/").rstrip("/")) :]
+    root, real = os.path.realpath(paths.root() or "/").rstrip("/"), os.path.realpath(paths.under(directory))
+    real = real.removeprefix(root) if real.startswith(root + "/") else ""
     if directory and real != directory:
-        section.problem(
-            f"{path!r} goes through a symbolic link", f"write {real}{path[len(directory) :]}", "paths", path
-        )
+        remedy = f"write {real}{path[len(directory) :]}" if real.startswith("/") else "name a path that needs none"
+        section.problem(f"{path!r} goes through a symbolic link", remedy, "paths", path)
 
 
 def _files_set(section: ini.Section, name: str) -> FilesSet:

@@ -353,6 +353,18 @@ def judge(live: Path, change: Decided, old: Thing, new: Thing, wrote: list[Thing
     return f"{ended}: {left} left in the inbox" if left else ""
 
 
+@pytest.mark.parametrize("now", ["nothing", "file", "directory"])
+def test_directory_with_entries_that_a_crash_left_in_the_inbox_goes_back_to_its_place(live: Path, now: str) -> None:
+    left = live.parent / ".hotpair/demo" / apply._swap_name(LIVE)
+    left.mkdir(parents=True)
+    (left / "mine").touch()
+    Thing(now, NEW if now == "file" else b"").make(live)
+    apply.recover(FILES, LIVE)
+    assert see(live) == Thing("directory", b"mine")
+    assert inbox(live) == []
+    assert now != "file" or Thing("file", NEW) in kept()
+
+
 @pytest.mark.parametrize("does", USER_DOES, ids=lambda does: does.__name__.replace("_", "-"))
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_user_between_any_two_steps_loses_nothing(live: Path, what: str, does: Callable[[Path], Thing]) -> None:

@@ -239,6 +239,14 @@ def test_a_path_through_a_link_is_refused_and_where_it_leads_is_said(write: Writ
     assert only(write, NODE + "[files a]\npaths = /srv/x\n") == expected
 
 
+def test_a_path_through_a_link_out_of_the_prefix_is_refused_without_naming_a_path_that_is_none(
+    write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "srv").symlink_to("/usr/share")
+    expected = "5: '/srv/x' goes through a symbolic link: name a path that needs none"
+    assert only(write, NODE + "[files a]\npaths = /srv/x\n") == expected
+
+
 def test_a_path_through_a_link_that_leads_nowhere_is_refused(write: Write, tmp_path: Path) -> None:
     (tmp_path / "srv").symlink_to(tmp_path / "data")
     assert "goes through a symbolic link" in only(write, NODE + "[files a]\npaths = /srv/d/x\n")
