@@ -3,13 +3,16 @@
 import errno
 import hashlib
 import os
+import stat
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
-from hotpair import beneath, exchange, keep, meta, paths, quiet, scan
+from hotpair import beneath, descend, exchange, keep, meta, paths, quiet, scan
 from hotpair.beneath import Place
-from hotpair.config import FilesSet
+from hotpair.config import AnySet
 from hotpair.scan import State, Unsettled
+from hotpair.treeset import TreeSet
 
 # What a user causes who replaces, removes or turns into another kind what is being looked at.
 RACE = (errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EEXIST)
@@ -22,41 +25,75 @@ class Decided(NamedTuple):
     here: State | None
     new: State | None
     stage: str  # live path of the staged content, "" when there is none
+    signature: str = ""  # what `here` was read under, "" when that is not to be trusted
+    source: str = ""  # the path it is to be moved from
 
 
-def stage_directory(files: FilesSet, live: str) -> str:
-    """Return the live path of the inbox beside a path: same directory, so that a rename reaches it."""
+def stage_directory(files: AnySet, live: str) -> str:
+    """Return the live path of the inbox: on the file system of the path, so that a rename reaches it."""
+    if isinstance(files, TreeSet):
+        return f"{files.root}/{paths.INBOX}/{files.name}"
     return f"{live.rsplit('/', 1)[0]}/{paths.INBOX}/{files.name}"
+
+
+def inbox_of(files: AnySet, path: str) -> int:
+    """Return a descriptor of the inbox for a path. A files set's is beside it, so that its directory is made."""
+    if isinstance(files, TreeSet):
+        return open_inbox(files)
+    make_parents(path)
+    with beneath.place(path) as at:
+        return open_inbox(files, at)
+
+
+def open_inbox(files: AnySet, at: Place | None = None) -> int:
+    """Return a descriptor of the inbox of a place, made if missing. Raises OSError where it is not ours alone."""
+    if isinstance(files, TreeSet):  # a root without the marker is not mounted: nothing is made there
+        return beneath.private(descend.open_directory(f"{files.root}/{paths.INBOX}"), files.name)
+    assert at
+    return beneath.inbox(at, files.name)
 
 
 def make_parents(live: str) -> None:
     """Create the missing directories above a path, as `mkdir -p` does, following no link."""
     directory = live.rsplit("/", 1)[0]
     try:
-        os.close(beneath.open_directory(directory))
+        os.close(descend.open_directory(directory))
     except FileNotFoundError:
         make_parents(directory)
         with beneath.place(directory) as at:
             os.mkdir(at.name, 0o755, dir_fd=at.fd)
 
 
-def apply(files: FilesSet, change: Decided) -> None:
-    """Make the live path what was decided. The caller holds the state lock.
+def apply(files: AnySet, change: Decided) -> int:
+    """Make the live path what was decided; return the inode that was put there, 0 when it need not be known.
 
-    Raises Unsettled when the live path is no longer what it was, Impossible, or OSError (a full disk).
+    The caller holds the state lock. Raises Unsettled when the live path is no longer what it was, Impossible, or
+    OSError (a full disk).
     """
     try:
         recover(files, change.path)
         with beneath.place(change.path) as at:
-            _apply(files, change, at)
+            return _apply(files, change, at)
+    except Unsettled:
+        with suppress(Unsettled):  # still being written: the next look takes it up
+            recover(files, change.path)
+        raise
     except OSError as error:
         if error.errno not in RACE:
             raise
         raise Unsettled(f"{change.path}: {error.strerror} while it was applied") from error
 
 
-def signature(change: Decided) -> str:
-    """Return the signature of a path that holds what was applied; "" when it no longer does, or is too young."""
+def signature(change: Decided, inode: int = 0) -> str:
+    """Return the signature of a path that holds what was applied; "" when it no longer does, or is too young.
+
+    inode: that of a file that was put there whole, which need not be read again while nobody has written to it.
+    """
+    if inode and change.new:
+        with suppress(OSError), beneath.place(change.path) as at:
+            found, new = beneath.lstat(at), change.new
+            if found and (found.st_ino, found.st_size, found.st_mtime_ns) == (inode, new.size, new.mtime_ns):
+                return scan.trusted(found)
     try:
         state, found = scan.look(change.path)
     except (Unsettled, OSError):
@@ -66,27 +103,52 @@ def signature(change: Decided) -> str:
     return "-" if found is None else scan.trusted(found)
 
 
-def _apply(files: FilesSet, change: Decided, at: Place) -> None:
-    path, new = change.path, change.new
+def _apply(files: AnySet, change: Decided, at: Place) -> int:
+    path, new, inode = change.path, change.new, 0
     found = beneath.lstat(at)
-    if (None if found is None else scan.state_of(at, found)) != change.here:
+    if not _as_decided(files, change, at, found):
         raise Unsettled(f"{path}: changed since it was decided")
     keep.present(files, path, change.here, path)  # a copy of what is replaced must stand before it goes
-    inbox = beneath.inbox(at, files.name)
+    inbox = open_inbox(files, at)
     swap = Place(inbox, _swap_name(path))
     try:
         if new is None:
             _remove(files, path, at, swap, found)
+        elif change.source:
+            _move(change.source, at, new)
         elif change.here is not None and change.here.content == new.content:
-            _give(at, found, new)
+            _give(files, at, found, new)
         else:
-            _stage(change, new, swap)
-            exchange.put(at, swap, found)
+            inode = _stage(files, change, new, swap)
+            exchange.put(at, swap, found, partial(keep.replaced, files, path))
     finally:
         os.close(inbox)
+    if isinstance(files, TreeSet):  # whose changes are flushed a batch at a time
+        return inode
     os.fsync(at.fd)
     with suppress(Unsettled):  # a user was faster: the next look keeps what he wrote
         keep.present(files, path, new, path)  # after the exchange, for it costs time that the user waits for
+    return 0
+
+
+def _as_decided(files: AnySet, change: Decided, at: Place, found: os.stat_result | None) -> bool:
+    if found is None or change.here is None:
+        return found is None and change.here is None
+    if quiet.of(found) == change.signature:
+        return True
+    if isinstance(files, TreeSet) and change.here.kind == "file" and change.signature:
+        known = change.signature.split(" ")[:4]  # without the ctime, which the link moves that is rsync's basis
+        if known == quiet.of(found).split(" ")[:4]:
+            owner = (change.here.mode, change.here.uid, change.here.gid)
+            return owner == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+    return scan.state_of(at, found) == change.here
+
+
+def _move(source: str, at: Place, new: State) -> None:
+    """Move what the peer's user has moved, whatever is in it."""
+    with beneath.place(source) as old:
+        beneath.rename(old, at, beneath.RENAME_NOREPLACE)
+    meta.give(at, new)
 
 
 def _swap_name(path: str) -> str:
@@ -94,7 +156,7 @@ def _swap_name(path: str) -> str:
     return f"swap-{hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()}"
 
 
-def recover(files: FilesSet, path: str) -> None:
+def recover(files: AnySet, path: str) -> None:
     """Take up what a crash left in mid-exchange: a content that is no generation yet becomes one.
 
     A directory with entries goes back to its place, for they belong to nobody's set.
@@ -106,11 +168,12 @@ def recover(files: FilesSet, path: str) -> None:
             if found is None:
                 return
             state = scan.state_of(at, found)
-            if state.kind in ("file", "link") and state.content not in keep.contents(files, path):
-                keep.present(files, path, state, swap)
             if exchange.holds_entries(at):
                 _put_back(path, at)
                 recover(files, path)
+            elif state.kind in ("file", "link") and state.content not in keep.contents(files, path):
+                keep.present(files, path, state, swap)
+                keep.replaced(files, path, at)
             else:
                 exchange.drop(at)
     except FileNotFoundError:
@@ -124,22 +187,28 @@ def _put_back(path: str, swap: Place) -> None:
         beneath.rename(swap, at, beneath.RENAME_EXCHANGE if beneath.lstat(at) else beneath.RENAME_NOREPLACE)
 
 
-def _stage(change: Decided, new: State, swap: Place) -> None:
-    """Put what shall be live under the swap name, with its metadata already right."""
+def _stage(files: AnySet, change: Decided, new: State, swap: Place) -> int:
+    """Put what shall be live under the swap name, with its metadata already right; return the inode of a file."""
     if new.kind == "link":
         os.symlink(new.digest, swap.name, dir_fd=swap.fd)
     elif new.kind == "directory":
         os.mkdir(swap.name, 0o700, dir_fd=swap.fd)
     else:
         beneath.rename(Place(swap.fd, change.stage.rsplit("/", 1)[1]), swap)
-    meta.give(swap, new)
-    if new.kind == "file":
-        fd = beneath.open_read(swap)
-        os.fsync(fd)
+    if new.kind != "file":
+        meta.give(swap, new)
+        return 0
+    fd = beneath.open_read(swap)
+    try:
+        meta.give_fd(fd, new)
+        if not isinstance(files, TreeSet):
+            os.fsync(fd)
+        return os.fstat(fd).st_ino
+    finally:
         os.close(fd)
 
 
-def _give(at: Place, found: os.stat_result | None, new: State) -> None:
+def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) -> None:
     """Change metadata alone, on the very inode that was looked at."""
     if new.kind == "link":
         meta.give(at, new)
@@ -149,14 +218,18 @@ def _give(at: Place, found: os.stat_result | None, new: State) -> None:
         if found is None or quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: replaced since it was decided")
         meta.give_fd(fd, new)
-        os.fsync(fd)
+        if not isinstance(files, TreeSet):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
 
-def _remove(files: FilesSet, path: str, at: Place, gone: Place, found: os.stat_result | None) -> None:
+def _remove(files: AnySet, path: str, at: Place, gone: Place, found: os.stat_result | None) -> None:
     """Move the live file out, look whether it is the one that was meant, and only then remove it."""
     if found is None:
+        return
+    if stat.S_ISDIR(found.st_mode):
+        _remove_directory(at)
         return
     lease = exchange.lease(at, found)
     try:
@@ -167,13 +240,18 @@ def _remove(files: FilesSet, path: str, at: Place, gone: Place, found: os.stat_r
                 beneath.rename(gone, at, beneath.RENAME_NOREPLACE)
             except FileExistsError:  # the user was faster twice: what he wrote first becomes a generation
                 keep.present(files, path, scan.state_of(gone, out), f"{stage_directory(files, path)}/{gone.name}")
-                exchange.drop(gone)
+                keep.replaced(files, path, gone)
             raise Unsettled(f"{at.name}: written since it was decided")
     finally:
         if lease >= 0:
             os.close(lease)
+    keep.replaced(files, path, gone)
+
+
+def _remove_directory(at: Place) -> None:
     try:
-        exchange.drop(gone)
+        os.rmdir(at.name, dir_fd=at.fd)
     except OSError as error:
-        beneath.rename(gone, at, beneath.RENAME_NOREPLACE)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
         raise exchange.Impossible(f"{at.name} is a directory that is not empty", "move its entries away") from error

@@ -16,8 +16,10 @@ from hotpair import paths, scan
 from hotpair.scan import State
 
 SCHEMA = """
-CREATE TABLE path (peer TEXT, set_name TEXT, path BLOB, agreed TEXT, seen TEXT, signature TEXT, from_peer INTEGER,
-    PRIMARY KEY (peer, set_name, path)) WITHOUT ROWID;
+CREATE TABLE path (peer TEXT, set_name TEXT, folder BLOB, name BLOB, agreed TEXT, seen TEXT, signature TEXT,
+    inode TEXT, from_peer INTEGER, PRIMARY KEY (peer, set_name, folder, name)) WITHOUT ROWID;
+CREATE INDEX path_inode ON path (peer, set_name, inode) WHERE inode != '';
+CREATE INDEX path_pending ON path (peer, set_name) WHERE seen IS NOT '=';
 CREATE TABLE fact (peer TEXT, set_name TEXT, key TEXT, value REAL, PRIMARY KEY (peer, set_name, key)) WITHOUT ROWID;
 CREATE TABLE problem (peer TEXT, set_name TEXT, path BLOB, kind TEXT, since REAL, attempts INTEGER, due REAL,
     subject TEXT, detail TEXT, PRIMARY KEY (peer, set_name, path, kind)) WITHOUT ROWID;
@@ -25,7 +27,7 @@ CREATE TABLE content (path BLOB, digest BLOB, node TEXT, seen_at REAL, PRIMARY K
 CREATE TABLE owed (id INTEGER PRIMARY KEY, set_name TEXT, section TEXT, path BLOB, since REAL,
     attempts INTEGER DEFAULT 0, due REAL DEFAULT 0, failure TEXT DEFAULT '');
 CREATE UNIQUE INDEX owed_once ON owed (section, set_name, path);
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
 
 
@@ -50,12 +52,42 @@ class Problem(NamedTuple):
     detail: str
 
 
+SAME = "="  # in the column `seen`: as agreed
+_WHOSE = "peer = ? AND set_name = ?"
+_COLUMNS = "agreed, seen, signature, from_peer"
+
+
 def _dump(state: State | None) -> str | None:
     return None if state is None else json.dumps(state)
 
 
 def _load(text: str | None) -> State | None:
     return None if text is None else scan.from_json(json.loads(text))
+
+
+def row_of(agreed: str | None, seen: str | None, signature: str, from_peer: int) -> Row:
+    """Return the row that the database's columns stand for."""
+    state = _load(agreed)
+    return Row(state, state if seen == SAME else _load(seen), signature, bool(from_peer))
+
+
+def _inode(signature: str) -> str:
+    return " ".join(signature.split(" ", 2)[:2]) if " " in signature else ""
+
+
+def _split(path: str) -> tuple[bytes, bytes]:
+    folder, _, name = os.fsencode(path).rpartition(b"/")
+    return folder, name
+
+
+def _range(path: str) -> tuple[bytes, bytes, bytes]:
+    """Return a directory, and between which two all folders below it are sorted ("0" comes after "/")."""
+    folder = os.fsencode(path)
+    return folder, folder + b"/", folder + b"0"
+
+
+def _join(folder: bytes, name: bytes) -> str:
+    return os.fsdecode(folder + b"/" + name)
 
 
 def connect() -> sqlite3.Connection:
@@ -99,30 +131,84 @@ class Archive:
         self.db, self.set_name = db, set_name
         self._key = (peer, set_name)
 
+    def in_memory(self) -> "Archive":
+        """Return a copy that can be written to without a trace."""
+        copy = sqlite3.connect(":memory:", isolation_level=None)
+        self.db.backup(copy)
+        return Archive(copy, *self._key)
+
     def rows(self) -> dict[str, Row]:
         """Return what is known of every path of the set."""
-        found = self.db.execute(
-            "SELECT path, agreed, seen, signature, from_peer FROM path WHERE peer = ? AND set_name = ?", self._key
-        )
-        return {os.fsdecode(p): Row(_load(a), _load(s), sig, bool(f)) for p, a, s, sig, f in found}
+        found = self.db.execute(f"SELECT folder, name, {_COLUMNS} FROM path WHERE {_WHOSE}", self._key)
+        return {_join(folder, name): row_of(*row) for folder, name, *row in found}
 
     def row(self, path: str) -> Row:
         found = self.db.execute(
-            "SELECT agreed, seen, signature, from_peer FROM path WHERE peer = ? AND set_name = ? AND path = ?",
-            (*self._key, os.fsencode(path)),
+            f"SELECT {_COLUMNS} FROM path WHERE {_WHOSE} AND folder = ? AND name = ?", (*self._key, *_split(path))
         ).fetchone()
-        return Row() if found is None else Row(_load(found[0]), _load(found[1]), found[2], bool(found[3]))
+        return Row() if found is None else row_of(*found)
 
-    def put(self, path: str, row: Row) -> None:
-        """Record what is known of a path."""
-        values = (_dump(row.agreed), _dump(row.seen), row.signature, row.from_peer)
-        self.db.execute("REPLACE INTO path VALUES (?, ?, ?, ?, ?, ?, ?)", (*self._key, os.fsencode(path), *values))
+    def put(self, path: str, row: Row, inode: str = "") -> None:
+        """Record what is known of a path. inode: where the signature is not to be trusted and does not tell it."""
+        agreed = _dump(row.agreed)
+        seen = SAME if row.seen == row.agreed else _dump(row.seen)
+        self.db.execute(
+            "REPLACE INTO path VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*self._key, *_split(path), agreed, seen, row.signature, inode or _inode(row.signature), row.from_peer),
+        )
 
     def forget(self, path: str) -> None:
         """Drop a path that is absent on both nodes."""
-        self.db.execute(
-            "DELETE FROM path WHERE peer = ? AND set_name = ? AND path = ?", (*self._key, os.fsencode(path))
+        self.db.execute(f"DELETE FROM path WHERE {_WHOSE} AND folder = ? AND name = ?", (*self._key, *_split(path)))
+
+    def folder(self, folder: str) -> dict[str, tuple[str | None, str | None, str, int]]:
+        """Return what is known of the entries of one folder by name, as `row_of` takes it: most are never parsed."""
+        found = self.db.execute(
+            f"SELECT name, {_COLUMNS} FROM path WHERE {_WHOSE} AND folder = ?", (*self._key, os.fsencode(folder))
         )
+        return {os.fsdecode(name): tuple(row) for name, *row in found}
+
+    def below(self, path: str) -> dict[str, Row]:
+        """Return what is known of every path below a directory, parents first."""
+        found = self.db.execute(
+            f"SELECT folder, name, {_COLUMNS} FROM path WHERE {_WHOSE} AND (folder = ? OR folder > ? AND folder < ?)"
+            " ORDER BY folder, name",
+            (*self._key, *_range(path)),
+        )
+        return {_join(folder, name): row_of(*row) for folder, name, *row in found}
+
+    def pending(self) -> dict[str, Row]:
+        """Return the paths whose live state, as last looked at, is not the agreed one."""
+        found = self.db.execute(
+            f"SELECT folder, name, {_COLUMNS} FROM path WHERE {_WHOSE} AND seen IS NOT '='", self._key
+        )
+        return {_join(folder, name): row_of(*row) for folder, name, *row in found}
+
+    def by_inode(self, inode: str) -> list[str]:
+        """Return the paths that were last seen on an inode ("DEVICE INODE")."""
+        found = self.db.execute(
+            f"SELECT folder, name FROM path WHERE {_WHOSE} AND inode = ? AND inode != ''", (*self._key, inode)
+        )
+        return [_join(folder, name) for folder, name in found]
+
+    def count(self) -> int:
+        """Return how many paths both nodes agreed that there are."""
+        found = self.db.execute(f"SELECT count(*) FROM path WHERE {_WHOSE} AND agreed IS NOT NULL", self._key)
+        return int(found.fetchone()[0])
+
+    def move(self, old: str, new: str) -> None:
+        """Give a directory and all below it another path, as rename(2) does."""
+        folders = self.db.execute(
+            f"SELECT DISTINCT folder FROM path WHERE {_WHOSE} AND (folder = ? OR folder > ? AND folder < ?)",
+            (*self._key, *_range(old)),
+        ).fetchall()
+        for (folder,) in folders:
+            moved = os.fsencode(new) + folder[len(os.fsencode(old)) :]
+            self.db.execute(f"DELETE FROM path WHERE {_WHOSE} AND folder = ?", (*self._key, moved))
+            self.db.execute(f"UPDATE path SET folder = ? WHERE {_WHOSE} AND folder = ?", (moved, *self._key, folder))
+        row = self.row(old)
+        self.forget(old)
+        self.put(new, row)
 
     def fact(self, key: str) -> float:
         """Return a number kept for the set (times in seconds since the epoch); 0 when never recorded."""
@@ -172,8 +258,7 @@ class Archive:
 
     def solved(self, path: str, *kinds: str) -> None:
         """Drop the problems of these kinds that a path has."""
-        for kind in kinds:
-            self.db.execute(
-                "DELETE FROM problem WHERE peer = ? AND set_name = ? AND path = ? AND kind = ?",
-                (*self._key, os.fsencode(path), kind),
-            )
+        self.db.execute(
+            f"DELETE FROM problem WHERE {_WHOSE} AND path = ? AND kind IN ({', '.join('?' * len(kinds))})",
+            (*self._key, os.fsencode(path), *kinds),
+        )

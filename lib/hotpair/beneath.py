@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from hotpair import paths
+from hotpair import descend, paths
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2  # linux/fs.h
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -29,27 +28,11 @@ class Place(NamedTuple):
     name: str
 
 
-def _descend(fd: int, name: str) -> int:
-    try:
-        return os.open(name, _DIRECTORY, dir_fd=fd)
-    finally:
-        os.close(fd)
-
-
-def open_directory(live: str) -> int:
-    """Return a descriptor of a live directory. Raises OSError (ELOOP or ENOTDIR) where a link is on the way."""
-    fd = os.open(paths.root() or "/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for name in live.split("/"):
-        if name:
-            fd = _descend(fd, name)
-    return fd
-
-
 @contextmanager
 def place(live: str) -> Iterator[Place]:
     """Yield the place of a live path; its directory is closed afterwards."""
     directory, name = live.rsplit("/", 1)
-    fd = open_directory(directory)
+    fd = descend.open_directory(directory)
     try:
         yield Place(fd, name)
     finally:
@@ -73,13 +56,19 @@ def inbox(at: Place, *names: str) -> int:
     """Return a descriptor of the inbox beside a place, made if missing; refuses one that is not ours alone (EPERM)."""
     fd = os.dup(at.fd)
     for name in (paths.INBOX, *names):
-        with suppress(FileExistsError):  # made earlier; whose it is, is looked at next
-            os.mkdir(name, 0o700, dir_fd=fd)
-        fd = _descend(fd, name)
-        found = os.fstat(fd)
-        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            os.close(fd)
-            raise PermissionError(errno.EPERM, "inbox belongs to somebody else or is open to others", name)
+        fd = private(fd, name)
+    return fd
+
+
+def private(fd: int, name: str) -> int:
+    """Step from an open directory into one that is ours alone, made if missing. Raises PermissionError if it is not."""
+    with suppress(FileExistsError):  # made earlier; whose it is, is looked at next
+        os.mkdir(name, 0o700, dir_fd=fd)
+    fd = descend.step(fd, name)
+    found = os.fstat(fd)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        os.close(fd)
+        raise PermissionError(errno.EPERM, "inbox belongs to somebody else or is open to others", name)
     return fd
 
 
@@ -89,6 +78,17 @@ def rename(source: Place, target: Place, flags: int = 0) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), source.name, None, target.name)
+
+
+def flush(live: str) -> None:
+    """Write all that a live directory's file system has not written yet to the disk: syncfs(2)."""
+    fd = descend.open_directory(live)
+    try:
+        if _libc.syncfs(fd) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), live)
+    finally:
+        os.close(fd)
 
 
 def open_for_writing(fd: int) -> bool | None:

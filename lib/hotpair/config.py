@@ -1,26 +1,16 @@
-"""What /etc/hotpair/hotpair.ini means: this node, its peer, and the sets of files both share."""
+"""What /etc/hotpair/hotpair.ini means: this node, its peer, and the sets that both share."""
 
-import fnmatch
-import hashlib
-import os
 import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hotpair import globs, ini, paths, quiet
-from hotpair.exits import ConfigFail
+from hotpair import filesset, ini, options, paths, quiet, treeset
+from hotpair.exits import ConfigFail, NoInput
+from hotpair.filesset import FilesSet
+from hotpair.options import Option, limit, port, shaped, size
+from hotpair.treeset import TreeSet
 
 SET_NAME = re.compile(r"[a-z0-9-]+")
-GLOB = re.compile(r"[*?\[]")
-OWN = ("/etc/hotpair/hotpair.ini", "/var/lib/hotpair", "/run/hotpair")  # never shared: they say which node this is
-
-
-class Option(NamedTuple):
-    """One key of a section: its default as text, how the text becomes a value, and what to write."""
-
-    default: str
-    parse: Callable[[str], Any]
-    write: str
+AnySet = FilesSet | TreeSet
 
 
 class Node(NamedTuple):
@@ -37,87 +27,27 @@ class Node(NamedTuple):
     rsync_above: int  # bytes
 
 
-class FilesSet(NamedTuple):
-    """Single files that both nodes share."""
-
-    name: str
-    paths: tuple[str, ...]
-    keep: int  # generations
-    generations: str
-    settle: float  # seconds
-    prefer: str
-
-    def settings(self) -> str:
-        """Return a digest of what both nodes must have alike for the set to be one set."""
-        text = repr((sorted(self.paths), self.prefer)).encode()
-        return hashlib.blake2b(text, digest_size=8).hexdigest()
-
-    def covers(self, live: str) -> bool:
-        """Say whether a live path belongs to the set; this alone decides what a peer may write here."""
-        return any(matches(live, pattern) for pattern in self.paths)
-
-
 class Config(NamedTuple):
     node: Node
-    sets: dict[str, FilesSet]
+    sets: dict[str, AnySet]
     signature: str = ""  # of the files this was read from, taken before they were read
 
-    def named(self, set_name: str) -> FilesSet:
+    def named(self, set_name: str) -> AnySet:
         """Return a set. Raises ConfigFail when there is none of that name."""
         if set_name not in self.sets:
             file = paths.config_file("hotpair.ini")
-            raise ConfigFail(f"{file}: no section [files {set_name}]", "run `hotpair tables` if it was removed")
+            raise ConfigFail(
+                f"{file}: no section [files {set_name}] and no [tree {set_name}]",
+                "run `hotpair tables` if it was removed",
+            )
         return self.sets[set_name]
 
-
-def seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e9:
-        raise ValueError(text)
-    return value
-
-
-def number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError(text)
-    return int(text)
-
-
-def port(text: str) -> int:
-    if not 0 < number(text) < 65536:
-        raise ValueError(text)
-    return number(text)
-
-
-def limit(text: str) -> float:
-    """Parse a time-out, which less than a second would make of every slow answer."""
-    if seconds(text) < 1:
-        raise ValueError(text)
-    return seconds(text)
-
-
-def size(text: str) -> int:
-    """Parse a size in bytes: 4096, 32K, 1M, 2G."""
-    unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 0)
-    return number(text[:-1].strip()) * unit if unit else number(text)
-
-
-def one_of(*words: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in words:
-            raise ValueError(text)
-        return text
-
-    return parse
-
-
-def shaped(pattern: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(text)
-        return text
-
-    return parse
+    def of(self, path: str) -> AnySet:
+        """Return the set that a live path belongs to. Raises NoInput when there is none."""
+        for one in self.sets.values():
+            if one.covers(path) or one.covers(path, True) or (isinstance(one, TreeSet) and path == one.root):
+                return one
+        raise NoInput(f"{path} is in no set", "see hotpair.ini")
 
 
 NODE = {
@@ -131,115 +61,6 @@ NODE = {
     "io-timeout": Option("60", limit, "seconds, 1 at least"),
     "rsync-above": Option("32K", size, "a size such as 32K, 1M or 0"),
 }
-FILES = {
-    "paths": Option("", str, "absolute paths, one a line, globs allowed"),
-    "keep": Option("6", number, "a whole number"),
-    "generations": Option("store", one_of("store", "beside"), "store or beside"),
-    "settle": Option("0", seconds, "seconds"),
-    "prefer": Option("newest", shaped(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "newest, hold or a node's name"),
-}
-
-
-def values(section: ini.Section, options: dict[str, Option], required: tuple[str, ...]) -> dict[str, Any]:
-    """Return every option of a section, defaults filled in; what is wrong is noted in the section's file."""
-    for key in section.values:
-        if key not in options:
-            section.problem(f"unknown key {key!r}", "write one of " + ", ".join(sorted(options)), key)
-    parsed = {}
-    for key, option in options.items():
-        text = section.values.get(key, option.default)
-        if key in required and not text:
-            section.problem(f"{key} is missing", f"write `{key} =` and {option.write}")
-        try:
-            parsed[key.replace("-", "_")] = option.parse(text) if text or key not in required else text
-        except ValueError:
-            section.problem(f"{key} cannot be {text!r}", f"write {option.write}", key)
-            parsed[key.replace("-", "_")] = option.parse(option.default) if option.default else ""
-    return parsed
-
-
-def matches(live: str, pattern: str) -> bool:
-    """Say whether a path matches a glob, component by component; as in a shell, `*` leaves a leading dot alone."""
-    parts, wanted = live.split("/"), pattern.split("/")
-    if len(parts) != len(wanted):
-        return False
-    return all(
-        part == glob if not GLOB.search(glob) else _component(part, glob)
-        for part, glob in zip(parts, wanted, strict=True)
-    )
-
-
-def _component(name: str, glob: str) -> bool:
-    return fnmatch.fnmatchcase(name, glob) and name != paths.INBOX and (name[:1] != "." or glob[:1] == ".")
-
-
-def _check_path(section: ini.Section, path: str) -> None:
-    parts = path.split("/")[1:]
-    if not path.startswith("/"):
-        section.problem(f"{path!r} is a relative path", f"write /{path}", "paths", path)
-    elif not all(parts) or "." in parts or ".." in parts:
-        remedy = "write it without //, . and .. and no / at its end"
-        section.problem(f"{path!r} is not a plain path", remedy, "paths", path)
-    elif paths.INBOX in parts or any(globs.meet(path, own) or _below(parts, own) for own in OWN):
-        section.problem(f"{path!r} is hotpair's own, of this node alone", "leave it out", "paths", path)
-    else:
-        _check_links(section, path)
-
-
-def _below(parts: list[str], own: str) -> bool:
-    wanted = own.split("/")[1:]
-    return len(parts) > len(wanted) and all(map(globs.name_meets, parts, wanted))
-
-
-def _check_links(section: ini.Section, path: str) -> None:
-    """Refuse a path through a symbolic link: it would not be followed when the file is written."""
-    directory = path.rsplit("/", 1)[0]
-    while directory and (GLOB.search(directory) or not os.path.lexists(paths.under(directory))):
-        directory = directory.rsplit("/", 1)[0]
-    root, real = os.path.realpath(paths.root() or "/").rstrip("/"), os.path.realpath(paths.under(directory))
-    real = real.removeprefix(root) if real.startswith(root + "/") else ""
-    if directory and real != directory:
-        remedy = f"write {real}{path[len(directory) :]}" if real.startswith("/") else "name a path that needs none"
-        section.problem(f"{path!r} goes through a symbolic link", remedy, "paths", path)
-
-
-def _files_set(section: ini.Section, name: str) -> FilesSet:
-    if not SET_NAME.fullmatch(name):
-        section.problem(f"{name!r} cannot name a set", "write small letters, digits and dashes")
-    found = values(section, FILES, ("paths",))
-    listed = tuple(section.items("paths"))
-    for path in listed:
-        _check_path(section, path)
-    return FilesSet(name, **{**found, "paths": listed})
-
-
-def _check_overlap(sections: list[tuple[ini.Section, FilesSet]]) -> None:
-    """Note every path that two lines claim: as the same text, or as two globs that a name can match both of."""
-    claimed: list[tuple[str, str]] = []
-    named: set[str] = set()
-    for section, files in sections:
-        if files.name in named:
-            section.problem(f"set {files.name!r} is there twice", "give each set its own name")
-        named.add(files.name)
-        for path in files.paths:
-            for other, owner in claimed:
-                if other == path or (owner != files.name and globs.meet(path, other)):
-                    section.problem(f"{path!r} is already in set {owner!r}", "leave it in one set", "paths", path)
-                    break
-            claimed.append((path, files.name))
-
-
-def _check_copies(sections: list[tuple[ini.Section, FilesSet]]) -> None:
-    """Note every path whose numbered copies beside it would be files of a set themselves."""
-    every = [path for _, files in sections for path in files.paths]
-    for section, files in sections:
-        if files.generations == "beside":
-            numbers = ["[1-9]" + "[0-9]" * more for more in range(min(len(str(files.keep + 1)), 9))]
-            for path in files.paths:
-                taken = [other for other in every for number in numbers if globs.meet(f"{path}.{number}", other)]
-                if taken:
-                    what = f"{taken[0]!r} would take the numbered copies of {path!r} for files"
-                    section.problem(what, "write generations = store", "paths", path)
 
 
 def examine() -> tuple[Config | None, list[ini.Problem]]:
@@ -250,22 +71,38 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
     signature = quiet.configuration()
     file = ini.read(paths.config_file("hotpair.ini"))
     node: Node | None = None
-    found: list[tuple[ini.Section, FilesSet]] = []
+    files: list[tuple[ini.Section, FilesSet]] = []
+    trees: list[tuple[ini.Section, TreeSet]] = []
     for section in file.sections():
         kind, _, name = section.name.partition(" ")
         if section.name == "node":
-            node = Node(**values(section, NODE, ("name", "peer")))
+            node = Node(**options.values(section, NODE, ("name", "peer")))
         elif kind == "files" and name:
-            found.append((section, _files_set(section, name.strip())))
+            files.append((section, filesset.read(section, name.strip())))
+        elif kind == "tree" and name:
+            trees.append((section, treeset.read(section, name.strip())))
         else:
-            section.problem(f"unknown section [{section.name}]", "write [node] or [files NAME]")
-    _check_overlap(found)
-    _check_copies(found)
+            section.problem(f"unknown section [{section.name}]", "write [node], [files NAME] or [tree NAME]")
+    sets: list[tuple[ini.Section, AnySet]] = [*files, *trees]
+    _check_names(sets)
+    filesset.check_overlap(files)
+    filesset.check_copies(files)
+    treeset.check_overlap(trees, [(section, path) for section, one in files for path in one.paths])
     if node is None:
         file.problems.append(ini.Problem(file.path, 0, "no section [node]", "write one with name and peer"))
     if file.problems or node is None:
         return None, file.problems
-    return Config(node, {files.name: files for _, files in found}, signature), []
+    return Config(node, {one.name: one for _, one in sets}, signature), []
+
+
+def _check_names(sections: list[tuple[ini.Section, AnySet]]) -> None:
+    named: set[str] = set()
+    for section, one in sections:
+        if not SET_NAME.fullmatch(one.name):
+            section.problem(f"{one.name!r} cannot name a set", "write small letters, digits and dashes")
+        if one.name in named:
+            section.problem(f"set {one.name!r} is there twice", "give each set its own name")
+        named.add(one.name)
 
 
 def load() -> Config:

@@ -8,7 +8,7 @@ import os
 import shlex
 from typing import Any, NamedTuple
 
-from hotpair import compare, detect, keep, locks, log, restore, run, scan, tasks
+from hotpair import compare, detect, keep, locks, log, restore, run, scan, survey, tasks
 from hotpair.archive import Problem, transaction
 from hotpair.config import Config
 from hotpair.detect import Scope
@@ -157,7 +157,7 @@ def _take_peer(scope: Scope, live: str) -> int:
 def _ask(scope: Scope, live: str) -> State | None:
     """Return the peer's live state of a path."""
     with conversation(scope.node, scope.files) as other:
-        for difference in compare.ask(scope, other):
+        for difference in compare.ask(scope, other, survey.survey(scope, {})):
             if difference.path == live:
                 return difference.there
     return scope.archive.row(live).seen
@@ -174,7 +174,7 @@ def _acknowledge(scope: Scope, live: str) -> None:
     scope.archive.solved(live, *KINDS)
     try:
         with conversation(scope.node, scope.files) as other:
-            other.wire.send(resolved=live)
+            other.wire.send(resolved=scope.files.shared(live))
             other.wire.expect("resolved")
     except (Later, Refused) as away:
         print(log.escape(f"{scope.node.peer} still lists it ({away.message}): resolve it there as well"))

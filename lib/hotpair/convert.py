@@ -8,8 +8,8 @@ import os
 import re
 import shlex
 
-from hotpair.config import GLOB
 from hotpair.exits import Fail
+from hotpair.globs import GLOB
 from hotpair.sections import OPTIONS, SHELL, STAGED
 
 HEADER = re.compile(r"\[(/.*)\]")

@@ -56,6 +56,8 @@ def win(
             return nodes[1]
         if there.content == base.content:
             return nodes[0]
+    if "directory" in (here.kind, there.kind) and here.kind != there.kind:
+        return nodes[0] if here.kind == "directory" else nodes[1]  # what is in it has no other place
     if prefer in nodes:
         return prefer
     ours, theirs = _rank(here), _rank(there)

@@ -1,4 +1,4 @@
-"""Detect: the difference between the live files and the archive. The caller holds the state lock.
+"""Detect: the difference between one live path and the archive. The caller holds the state lock.
 
 What is seen for the first time is noticed at once: a copy is kept and the commands are owed, whether or not the
 peer can be reached. What differs from the last agreement is a change to be proposed.
@@ -6,24 +6,43 @@ peer can be reached. What differs from the last agreement is a change to be prop
 
 import os
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
-from hotpair import apply, config, keep, marks, paths, quiet, scan, sections, tasks
-from hotpair.archive import Archive, Row, transaction
-from hotpair.config import FilesSet, Node
+from hotpair import apply, descend, keep, paths, quiet, scan, sections, tasks
+from hotpair.archive import Archive, Row
+from hotpair.config import AnySet, Node
 from hotpair.scan import State, Unsettled
+from hotpair.treeset import TreeSet
 
+DECAYED = "decayed"  # the kind of problem that only reading everything again finds
 ABSENT = 0.2  # seconds an absence must last: editors move the old file away before the new one stands
+
+
+Progress = Callable[[int, int, int, int], None]  # paths done, all paths, bytes done, all bytes
+
+
+def silent(_paths: int, _all_paths: int, _bytes: int, _all_bytes: int) -> None:
+    """Show no progress: nobody looks."""
 
 
 class Scope(NamedTuple):
     """Everything that a run of one set works with."""
 
     node: Node
-    files: FilesSet
+    files: AnySet
     archive: Archive
     sections: tuple[sections.Section, ...]
     configuration: str  # signature of the files that say all this
+    unmovable: set[str]  # what the peer could not move to these paths: they are sent as what is new
+    below: str = ""  # live path that a person asked about, with all below it; "" for the whole set
+    dry: bool = False  # nothing may be written; the archive is a copy in memory
+    reread: bool = False  # contents are read again, whatever their signatures say
+    progress: Progress = silent
+
+    def asked_for(self, path: str) -> bool:
+        """Say whether a path is what a person asked about, or below it."""
+        return not self.below or path == self.below or path.startswith(self.below + "/")
 
 
 class Change(NamedTuple):
@@ -32,6 +51,7 @@ class Change(NamedTuple):
     path: str
     base: State | None
     new: State | None
+    source: str = ""  # the path that a user moved here, when that is all that happened
 
     @property
     def subject(self) -> str:
@@ -45,48 +65,65 @@ class Survey(NamedTuple):
     changes: list[Change]
     unsettled: list[str]
     noticed: int  # changes seen for the first time
-
-
-def names(scope: Scope, rows: dict[str, Row]) -> list[str]:
-    """Return every path of the set: as listed, as its globs match now, and as the archive knows it."""
-    found = {path for path in rows if scope.files.covers(path)}
-    for pattern in scope.files.paths:
-        found.update(expand(pattern) if config.GLOB.search(pattern) else [pattern])
-    return sorted(found)
-
-
-def expand(pattern: str) -> list[str]:
-    """Return the live paths that a glob matches; links are not followed on the way."""
-    reached = [""]
-    for part in pattern.split("/")[1:]:
-        if config.GLOB.search(part):
-            reached = [f"{d}/{n}" for d in reached for n in _entries(d) if config.matches(f"/{n}", f"/{part}")]
-        else:
-            reached = [f"{d}/{part}" for d in reached]
-    return reached
-
-
-def _entries(directory: str) -> list[str]:
-    try:
-        return os.listdir(paths.under(directory) or "/") if not os.path.islink(paths.under(directory)) else []
-    except OSError:
-        return []
+    folders: dict[str, str]  # of a tree that was looked at as a whole: digest of what was agreed, "" when not all is
+    new_folders: int  # of a tree: directories that are not watched yet
+    later: list[str]  # of a tree: large files that are to rest first
 
 
 def current(scope: Scope, path: str, row: Row, settle: float = 0.0) -> Row:
     """Return the row with its live state brought up to date, and notice it when it is new. Raises Unsettled."""
     signature = quiet.signature(paths.under(path))
-    if signature == row.signature:
+    if signature == row.signature and not scope.reread and _no_link_leads_to(scope, path):
         return row
-    apply.recover(scope.files, path)
-    state, found = scan.look(path, settle)
+    if not scope.dry:
+        apply.recover(scope.files, path)
+    state, found = _look(scope, path, settle)
     fresh = row._replace(seen=state, signature="-" if found is None else scan.trusted(found))
     if fresh == row:
         return row
+    if scope.reread and signature == row.signature:
+        scope.archive.problem(path, DECAYED, "", "changed though neither its size nor its times did")
     if state != row.seen:
         notice(scope, path, state)
-    scope.archive.put(path, fresh)
+    scope.archive.put(path, fresh, "" if found is None else f"{found.st_dev} {found.st_ino}")
+    if is_directory(row.seen) and not is_directory(state):
+        lose_below(scope, path)
     return fresh
+
+
+def is_directory(state: State | None) -> bool:
+    return state is not None and state.kind == "directory"
+
+
+def lose_below(scope: Scope, path: str) -> None:
+    """Notice that all below a path is gone, for it is no directory any more: nobody will look there."""
+    for below, row in scope.archive.below(path).items():
+        if row.seen is not None:
+            notice(scope, below, None)
+        if row.agreed is None:
+            scope.archive.forget(below)
+        elif row.seen is not None:
+            scope.archive.put(below, row._replace(seen=None, signature="-"))
+
+
+def _no_link_leads_to(scope: Scope, path: str) -> bool:
+    """Say whether a path of a tree is really there: a user may have made a link to it of a directory above."""
+    if not isinstance(scope.files, TreeSet):
+        return True
+    try:
+        os.close(descend.open_directory(path.rpartition("/")[0]))
+    except OSError:
+        return False
+    return True
+
+
+def _look(scope: Scope, path: str, settle: float) -> tuple[State | None, os.stat_result | None]:
+    try:
+        return scan.look(path, settle)
+    except NotADirectoryError:  # a file or a link stands where a directory was, and all below that is gone
+        if isinstance(scope.files, TreeSet):
+            return None, None
+        raise
 
 
 def notice(scope: Scope, path: str, state: State | None) -> None:
@@ -102,49 +139,11 @@ def notice(scope: Scope, path: str, state: State | None) -> None:
         tasks.owe(scope.archive, sections.for_path(scope.sections, path, here=True), path)
 
 
-def survey(scope: Scope, absences: dict[str, float]) -> Survey:
-    """Look at every path of the set. `absences` remembers, between looks of one run, since when a path was missing."""
-    changes, unsettled, noticed = [], [], 0
-    with transaction(scope.archive.db):
-        rows = scope.archive.rows()
-        for path in names(scope, rows):
-            row = rows.get(path, Row())
-            try:
-                if row.seen is not None:
-                    _believe_absence(path, absences)
-                fresh = current(scope, path, row, scope.files.settle)
-            except Unsettled:
-                unsettled.append(path)
-                continue
-            except OSError as error:
-                scope.archive.problem(path, "unreadable", "", f"cannot be looked at or kept: {error.strerror}")
-                continue
-            scope.archive.solved(path, "unreadable")
-            rows[path] = fresh
-            noticed += fresh.seen != row.seen
-            if fresh.seen != fresh.agreed and (fresh.seen is None or fresh.seen.kind != "other"):
-                changes.append(Change(path, fresh.agreed, fresh.seen))
-        if not unsettled:
-            scope.archive.note("born", 1.0)
-    write_index(scope)
-    return Survey(changes, unsettled, noticed)
-
-
-def _believe_absence(path: str, absences: dict[str, float]) -> None:
+def believe_absence(path: str, absences: dict[str, float]) -> None:
+    """Raise Unsettled until a path has been absent for a moment: editors move the old file away first."""
     if quiet.signature(paths.under(path)) != "-":
         absences.pop(path, None)
         return
     since = absences.setdefault(path, time.monotonic())
     if time.monotonic() - since < ABSENT:
         raise Unsettled(f"{path}: absent for a moment only")
-
-
-def write_index(scope: Scope) -> None:
-    """Write what the quiet look of the next event compares."""
-    rows = scope.archive.rows()
-    trusted = {}
-    for path in names(scope, rows):
-        row = rows.get(path, Row(signature="-"))
-        trusted[path] = row.signature if row.seen == row.agreed else ""
-    marks.create(scope.files.name)
-    quiet.write(scope.files.name, scope.configuration, scope.files.paths, trusted)

@@ -7,6 +7,7 @@ lease held across the exchange tells of a writer who opened the old file in that
 import errno
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 
 from hotpair import beneath
@@ -14,6 +15,7 @@ from hotpair.beneath import Place
 from hotpair.exits import Fail
 from hotpair.scan import Unsettled
 
+Dispose = Callable[[Place], None]
 TRIES = 10  # exchanges back and forth while a user keeps replacing the file
 
 
@@ -23,8 +25,12 @@ class Impossible(Fail):
     code = os.EX_CANTCREAT
 
 
-def put(at: Place, staged: Place, found: os.stat_result | None) -> None:
-    """Put what is staged in the place of what was found there. Raises Unsettled when that is no longer so."""
+def put(at: Place, staged: Place, found: os.stat_result | None, dispose: Dispose) -> None:
+    """Put what is staged in the place of what was found there, and dispose of that.
+
+    Raises Unsettled when something else stands there by now, Impossible for a directory with entries. What a user
+    wrote into the staged one, while it stood there, is left under its name.
+    """
     if found is None:
         try:
             beneath.rename(staged, at, beneath.RENAME_NOREPLACE)
@@ -33,19 +39,35 @@ def put(at: Place, staged: Place, found: os.stat_result | None) -> None:
             raise Unsettled(f"{at.name}: created since it was decided") from error
         return
     ours = beneath.lstat(staged)
+    assert ours
     held = lease(at, found)
     try:
         if not _exchange(staged, at):
             return
         if same(beneath.lstat(staged), found) and not (held >= 0 and beneath.lease_broken(held)):
-            _drop_old(at, staged)
+            _dispose_of_old(at, staged, dispose)
             return
         _exchange_back(at, staged, ours)
     finally:
         if held >= 0:
             os.close(held)
-    drop(staged)
+    if _untouched(staged, ours):
+        drop(staged)
     raise Unsettled(f"{at.name}: written since it was decided")
+
+
+def _untouched(staged: Place, ours: os.stat_result) -> bool:
+    """Say whether nobody wrote, or may yet write, to what we staged while it was the live file for a moment."""
+    now = beneath.lstat(staged)
+    if now is None or not same(now, ours):
+        return False
+    if not stat.S_ISREG(now.st_mode):
+        return True
+    fd = beneath.open_read(staged)
+    try:
+        return beneath.hold_lease(fd) is not False
+    finally:
+        os.close(fd)
 
 
 def _exchange(staged: Place, at: Place) -> bool:
@@ -86,7 +108,7 @@ def same(came_out: os.stat_result | None, found: os.stat_result) -> bool:
     )
 
 
-def _exchange_back(at: Place, staged: Place, ours: os.stat_result | None) -> None:
+def _exchange_back(at: Place, staged: Place, ours: os.stat_result) -> None:
     """Undo an exchange until our own inode is the staged one again: the user may be replacing the file meanwhile."""
     for _ in range(TRIES):
         try:
@@ -96,15 +118,15 @@ def _exchange_back(at: Place, staged: Place, ours: os.stat_result | None) -> Non
                 beneath.rename(staged, at, beneath.RENAME_NOREPLACE)
                 return
         out = beneath.lstat(staged)
-        if out is not None and ours is not None and out.st_ino == ours.st_ino:
+        if out is not None and out.st_ino == ours.st_ino:
             return
     raise OSError(errno.EBUSY, "replaced faster than it can be put back", at.name)
 
 
-def _drop_old(at: Place, displaced: Place) -> None:
-    """Remove what was exchanged out; a directory with entries goes back, for they belong to nobody's set."""
+def _dispose_of_old(at: Place, displaced: Place, dispose: Dispose) -> None:
+    """Let go of what was exchanged out; a directory with entries goes back, for they belong to nobody's set."""
     try:
-        drop(displaced)
+        dispose(displaced)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise

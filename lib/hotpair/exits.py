@@ -42,9 +42,13 @@ class ConfigFail(Fail):
 
 
 class Later(Fail):
-    """A temporary failure: peer away, lock held, disk full. Nothing is lost; cron tries again."""
+    """A temporary failure: peer away, lock held, disk full. Nothing is lost; cron tries again.
+
+    kind: what stands in the way of a run, as `status` lists it.
+    """
 
     code = os.EX_TEMPFAIL
+    kind = "peer"
 
 
 class Refused(Fail):

@@ -1,11 +1,29 @@
-"""Say whether two globs have a path in common: what one set claims, another must not."""
+"""Globs of paths: what one matches, and whether two have a path in common, for what one set claims another must not."""
 
 import fnmatch
 import re
 from functools import cache
 
+from hotpair import paths
+
+GLOB = re.compile(r"[*?\[]")
 TOKEN = re.compile(r"\[!?\]?[^]]*\]|.", re.DOTALL)
 ALPHABET = [chr(code) for code in range(1, 0x250) if chr(code) != "/"]  # enough for what two bracket lists may share
+
+
+def matches(live: str, pattern: str) -> bool:
+    """Say whether a path matches a glob, component by component; as in a shell, `*` leaves a leading dot alone."""
+    parts, wanted = live.split("/"), pattern.split("/")
+    if len(parts) != len(wanted):
+        return False
+    return all(
+        part == glob if not GLOB.search(glob) else _component(part, glob)
+        for part, glob in zip(parts, wanted, strict=True)
+    )
+
+
+def _component(name: str, glob: str) -> bool:
+    return fnmatch.fnmatchcase(name, glob) and name != paths.INBOX and (name[:1] != "." or glob[:1] == ".")
 
 
 def meet(one: str, other: str) -> bool:

@@ -7,13 +7,15 @@ here but by `trim`, which is called when both nodes agreed on the newest content
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from typing import NamedTuple
 
 from hotpair import beneath, meta, paths, scan
 from hotpair.beneath import Place
-from hotpair.config import FilesSet
+from hotpair.config import AnySet
 from hotpair.scan import State
+from hotpair.treeset import TreeSet
 
 STORE = "/var/lib/hotpair/generations"
 NAME_MAX = 255  # bytes in a file name, linux/limits.h
@@ -27,8 +29,15 @@ class Generation(NamedTuple):
     state: State
 
 
-def slot(files: FilesSet, live: str, number: int) -> str:
-    """Return where generation `number` of a path is kept, as a live path."""
+def slot(files: AnySet, live: str, number: int) -> str:
+    """Return where generation `number` of a path is kept, as a live path.
+
+    For a tree that is on its own file system, so that a rename keeps what was replaced, and it has no generation 0:
+    a second copy of all that a tree holds is too much to ask for.
+    """
+    if isinstance(files, TreeSet):
+        shared = files.shared(live)  # below its depth, so that no kept file stands where another needs a directory
+        return f"{files.own('.kept')}/{number}/{shared.count('/')}{shared}"
     numbered = f"{live}.{number}"
     if files.generations == "beside" and number and len(os.fsencode(numbered.rsplit("/", 1)[1])) <= NAME_MAX:
         return numbered
@@ -49,7 +58,7 @@ def _exists(copy: str) -> bool:
 
 def _make_parent(copy: str) -> None:
     parent = copy.rsplit("/", 1)[0]
-    if parent.startswith(STORE):
+    if parent.startswith(STORE) or f"/{paths.INBOX}/" in parent:
         paths.make_private(paths.under(parent))
 
 
@@ -100,12 +109,15 @@ def _copy_content(source: Place, target: Place, state: State) -> None:
         os.close(copy)
 
 
-def present(files: FilesSet, live: str, state: State | None, source: str) -> None:
+def present(files: AnySet, live: str, state: State | None, source: str) -> None:
     """Make generation 0 hold the content that is seen at the live path `source`; what it held becomes generation 1.
 
     The copy is whole before anything is renamed, so a full disk costs the new generation and none of the old.
-    Doing it twice changes nothing. Raises Unsettled when the content is no longer the one in `state`.
+    Doing it twice changes nothing. Raises Unsettled when the content is no longer the one in `state`. A tree has no
+    generation 0: see `replaced` and `aside`.
     """
+    if isinstance(files, TreeSet):
+        return
     newest = slot(files, live, 0)
     kept = _state(newest)
     if kept is not None and state is not None and kept.content == state.content:
@@ -129,16 +141,59 @@ def present(files: FilesSet, live: str, state: State | None, source: str) -> Non
         _move(copy, newest)
 
 
-def _rotate(files: FilesSet, live: str) -> None:
+def source(files: AnySet, live: str) -> str:
+    """Return from where the present content is read that is sent: root's own copy, or a tree's live file."""
+    return live if isinstance(files, TreeSet) else slot(files, live, 0)
+
+
+def replaced(files: AnySet, live: str, at: Place) -> None:
+    """Let go of what stood at a path until now: of a tree's it becomes a generation, of others there is a copy.
+
+    Raises OSError for a directory with entries.
+    """
+    found = beneath.lstat(at)
+    if found is None:
+        return
+    if stat.S_ISDIR(found.st_mode):
+        os.rmdir(at.name, dir_fd=at.fd)
+    elif isinstance(files, TreeSet) and files.keep and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
+        _rotate(files, live)
+        newest = slot(files, live, 1)
+        _make_parent(newest)
+        with beneath.place(newest) as target:
+            beneath.rename(at, target)
+    else:
+        os.unlink(at.name, dir_fd=at.fd)
+
+
+def aside(files: TreeSet, live: str, state: State) -> None:
+    """Keep a copy of a content that the peer could not be given: an edit in place would destroy the only one.
+
+    Raises Unsettled when it is no longer there, OSError when there is no room.
+    """
+    if state.kind not in ("file", "link") or state.content in contents(files, live):
+        return
+    copy = f"{files.own('.kept')}/tmp-{os.getpid()}"
+    _make_parent(copy)
+    with beneath.place(live) as at, beneath.place(copy) as target:
+        try:
+            _copy(at, target, state)
+            replaced(files, live, target)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(target.name, dir_fd=target.fd)
+
+
+def _rotate(files: AnySet, live: str) -> None:
     """Age every generation by one, the oldest first, up to the first gap: a rotation that was cut short left it."""
     last = 0
     while _exists(slot(files, live, last + 1)):
         last += 1
-    for number in range(last, -1, -1):
+    for number in range(last, 0 if isinstance(files, TreeSet) else -1, -1):
         _move(slot(files, live, number), slot(files, live, number + 1))
 
 
-def trim(files: FilesSet, live: str) -> None:
+def trim(files: AnySet, live: str) -> None:
     """Remove the generations past `keep`: they have newer ones that both nodes agreed on."""
     number = files.keep + 1
     while _exists(slot(files, live, number)):
@@ -147,7 +202,7 @@ def trim(files: FilesSet, live: str) -> None:
         number += 1
 
 
-def generations(files: FilesSet, live: str) -> list[Generation]:
+def generations(files: AnySet, live: str) -> list[Generation]:
     """Return the kept generations of a path, newest first; a gap that a crash left is skipped."""
     found = []
     number, missing = 1, 0
@@ -162,8 +217,8 @@ def generations(files: FilesSet, live: str) -> list[Generation]:
     return found
 
 
-def contents(files: FilesSet, live: str) -> set[tuple[str, str]]:
+def contents(files: AnySet, live: str) -> set[tuple[str, str]]:
     """Return every content that is kept for a path, the copy of the present one included."""
-    present_copy = _state(slot(files, live, 0))
+    present_copy = None if isinstance(files, TreeSet) else _state(slot(files, live, 0))
     kept = {generation.state.content for generation in generations(files, live)}
     return kept | {present_copy.content} if present_copy else kept

@@ -9,7 +9,7 @@ import os
 
 from hotpair import paths
 
-CANARY = "canary"  # the watch that measures whether events arrive
+CANARY = "canary"  # begins the name of the watch that measures whether events arrive
 
 
 def _directory(set_name: str, which: str) -> str:
@@ -36,14 +36,15 @@ def answered(set_name: str) -> str:
     return paths.set_state(set_name, "canary-answer")
 
 
-def answer(set_name: str) -> None:
-    """Say that the touch of the canary came through: the answer gets the mtime of the touch."""
+def answer(set_name: str, watch: str = CANARY) -> None:
+    """Say that the touch of the canary came through: the answer gets the mtime of the touch, and the watch's name."""
     try:
         touched = os.stat(canary(set_name)).st_mtime_ns
     except FileNotFoundError:  # somebody removed it, which is an event too; the watchdog makes a new one
         return
-    fd = os.open(answered(set_name), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(answered(set_name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        os.write(fd, os.fsencode(watch))
         os.utime(fd, ns=(touched, touched))
     finally:
         os.close(fd)
@@ -80,6 +81,11 @@ def take(set_name: str) -> dict[str, int]:
         os.rename(f"{new}/{watch}", f"{taken}/{watch}")
         events[watch] = os.stat(f"{taken}/{watch}").st_size
     return events
+
+
+def claimed(set_name: str) -> list[str]:
+    """Return the watches whose events are claimed, those of a run that never ended well among them."""
+    return _names(set_name, "taken")
 
 
 def done(set_name: str) -> None:

@@ -56,6 +56,8 @@ def make_private(directory: str) -> str:
     """Create a directory for root alone (0700), parents included, and return it."""
     if not os.path.isdir(directory):
         umask = os.umask(0o077)  # makedirs gives its mode to the last directory only
-        os.makedirs(directory, exist_ok=True)
-        os.umask(umask)
+        try:
+            os.makedirs(directory, exist_ok=True)
+        finally:
+            os.umask(umask)
     return directory

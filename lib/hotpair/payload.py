@@ -2,21 +2,25 @@
 
 rsync's own two ends talk through the conversation's wire, so one ssh connection and one gate serve everything. Files
 travel under the name of their content, never their own: no name of a user's meets rsync's command line or filters.
-Both ends read from generation 0, root's own copy, which nobody swaps or rewrites while it is read.
+Of a files set both ends read generation 0, root's own copy, which nobody swaps or rewrites while it is read; of a tree
+the live file, through a descriptor of it. What arrives is verified in either case.
 """
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from typing import Any
 
-from hotpair import beneath, keep, paths, scan
+from hotpair import beneath, descend, keep, paths, scan
 from hotpair.beneath import Place
-from hotpair.config import FilesSet
+from hotpair.config import AnySet
 from hotpair.exits import Later, Refused
 from hotpair.scan import State, Unsettled
+from hotpair.treeset import TreeSet
 from hotpair.wire import CHUNK, Wire
 
 OURS = ("swap-", "restore-", "moving")  # names that other programs of this node use in an inbox
@@ -28,21 +32,33 @@ _SERVER = re.compile(
 _STUB = os.path.join(os.path.dirname(__file__), "rsh")
 
 
-def stage_name(path: str, state: State) -> str:
-    """Return the name under which the content for a path is staged."""
-    return f"{state.digest[:32]}-{hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()}"
+def stage_name(shared: str, state: State) -> str:
+    """Return the name under which the content for a path is staged, by what both nodes call it."""
+    return f"{state.digest[:32]}-{hashlib.blake2b(os.fsencode(shared), digest_size=8).hexdigest()}"
 
 
-def send_small(wire: Wire, files: FilesSet, path: str) -> None:
-    """Send one content as counted chunks."""
-    with beneath.place(keep.slot(files, path, 0)) as at:
-        fd = beneath.open_read(at)
-    try:
-        while data := os.read(fd, CHUNK):
-            wire.send_bytes(data)
-    finally:
-        os.close(fd)
+def send_small(wire: Wire, files: AnySet, path: str, size: int) -> None:
+    """Send one content as counted chunks, `size` bytes at most: what moves meanwhile is found out by its digest."""
+    fd = _open(files, path)
+    if fd is not None:
+        try:
+            while size and (data := os.read(fd, min(CHUNK, size))):
+                wire.send_bytes(data)
+                size -= len(data)
+        finally:
+            os.close(fd)
     wire.send_bytes(b"")
+
+
+def _open(files: AnySet, path: str) -> int | None:
+    """Return a descriptor of the content to be sent; None when a user was faster and it is gone."""
+    try:
+        with beneath.place(keep.source(files, path)) as at:
+            return beneath.open_read(at)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return None
 
 
 def receive_small(wire: Wire, stage: str, size: int) -> None:
@@ -78,7 +94,7 @@ def discard(at: Place) -> None:
 
 def discard_others(inbox: str, names: set[str]) -> None:
     """Remove what a peer's rsync put into an inbox besides these names; what is our own there stays."""
-    fd = beneath.open_directory(inbox)
+    fd = descend.open_directory(inbox)
     try:
         for name in os.listdir(fd):
             if name != PARTIAL and name not in names and not name.startswith(OURS):
@@ -88,7 +104,7 @@ def discard_others(inbox: str, names: set[str]) -> None:
 
 
 def _link(source: str, directory: str, name: str) -> None:
-    """Give a generation 0 a second name in one of our own directories."""
+    """Give a file a second name in one of our own directories."""
     with beneath.place(source) as at:
         target = os.open(paths.make_private(directory), os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -106,15 +122,19 @@ def empty(directory: str) -> None:
         os.unlink(entry.path)
 
 
-def send_large(wire: Wire, files: FilesSet, wanted: list[tuple[str, State]], io_timeout: float) -> None:
+def send_large(wire: Wire, files: AnySet, wanted: list[tuple[str, State]], io_timeout: float) -> None:
     """Run rsync's client end over the wire for contents that go into one inbox. Raises Later when it fails."""
     outbox = paths.state("outbox", files.name)
     empty(outbox)
+    descriptors = []
     for path, state in wanted:
-        _link(keep.slot(files, path, 0), outbox, stage_name(path, state))
+        if (fd := _open(files, path)) is not None:
+            descriptors.append(fd)
+            # a link that leads to this very inode, whatever a user does to its name
+            os.symlink(f"/proc/{os.getpid()}/fd/{fd}", f"{outbox}/{stage_name(files.shared(path), state)}")
     to_rsync, from_wire = os.pipe()
     from_rsync, to_wire = os.pipe()
-    command = ["rsync", "-r", "--ignore-times", "--sparse", f"--timeout={io_timeout:.0f}"]
+    command = ["rsync", "-rL", "--ignore-times", "--sparse", f"--timeout={io_timeout:.0f}"]
     command += [f"--partial-dir={PARTIAL}", "--copy-dest=BASIS", "-e", f"{_STUB} {to_rsync} {to_wire}"]
     process = _rsync(
         [*command, outbox + "/", "peer:INBOX"],
@@ -129,7 +149,8 @@ def send_large(wire: Wire, files: FilesSet, wanted: list[tuple[str, State]], io_
         wire.send(run=_line(from_rsync))
         wire.pump(from_rsync, from_wire)
     finally:
-        os.close(from_rsync)
+        for fd in (from_rsync, *descriptors):
+            os.close(fd)
         said = _end(process, io_timeout).decode(errors="replace").strip().splitlines()
     code = wire.expect("rsync")
     empty(outbox)
@@ -165,17 +186,18 @@ def _line(fd: int) -> str:
     return line.decode().rstrip("\n")
 
 
-def receive_large(wire: Wire, files: FilesSet, inbox: str, basis: list[tuple[str, str]]) -> None:
+def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, str]]) -> None:
     """Run rsync's server end into an inbox. `basis` has (path, stage name) of what is replaced, for the delta."""
     words = str(wire.expect("run"))
     if not _SERVER.fullmatch(words):
         raise Refused(f"rsync with other words than ours: {words[:80]!r}")
-    directory = paths.state("basis", files.name)
+    directory = _basis_directory(files)
     empty(directory)
     for path, name in basis:
-        _link(keep.slot(files, path, 0), directory, name)
+        with suppress(FileNotFoundError):  # removed meanwhile: then there is no delta
+            _link(keep.source(files, path), directory, name)
     command = [{"BASIS": directory, "INBOX": "."}.get(word, word) for word in words.split(" ")]
-    fd = beneath.open_directory(inbox)
+    fd = descend.open_directory(inbox)
     try:
         process = _rsync(
             [*command[:2], *_confined(directory), *command[2:]],
@@ -201,6 +223,13 @@ def receive_large(wire: Wire, files: FilesSet, inbox: str, basis: list[tuple[str
         process.stdout.close()
         empty(directory)
     wire.send(rsync=code)
+
+
+def _basis_directory(files: AnySet) -> str:
+    """Return, as it is on this disk, a directory that can hold links to what is replaced."""
+    if isinstance(files, TreeSet):
+        return paths.under(files.own(".basis"))
+    return paths.state("basis", files.name)
 
 
 def _confined(directory: str) -> list[str]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from hotpair import paths
-from hotpair.config import FilesSet, Node
+from hotpair.config import AnySet, Node
 from hotpair.exits import Later, Refused
 from hotpair.failover import role
 from hotpair.wire import PROTOCOL, Wire
@@ -15,7 +15,7 @@ from hotpair.wire import PROTOCOL, Wire
 BYE = 5.0  # seconds the other end has to finish after the last word
 
 
-def hello(node: Node, files: FilesSet) -> dict[str, Any]:
+def hello(node: Node, files: AnySet) -> dict[str, Any]:
     """Return the first message of either end."""
     me = role.current()
     return {
@@ -81,7 +81,7 @@ class Peer:
 
 
 @contextmanager
-def conversation(node: Node, files: FilesSet, process: subprocess.Popen[bytes] | None = None) -> Iterator[Peer]:
+def conversation(node: Node, files: AnySet, process: subprocess.Popen[bytes] | None = None) -> Iterator[Peer]:
     """Talk with the peer about one set. Raises Later when it is away, Refused when it says no.
 
     process: the peer's end when it was started ahead, so that it comes up while we look at our files.

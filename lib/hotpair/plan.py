@@ -4,89 +4,128 @@ Both nodes look at their live files without taking notice of what they see. Then
 through with the same decisions, path by path: our changes first, then what neither counts as its own, then the peer's.
 """
 
-import json
+import time
 from typing import Any, NamedTuple
 
-from hotpair import decide, detect, paths, quiet, scan
+from hotpair import brake, chunks, compare, decide, detect, paths, quiet, scan, standby, survey, tree
 from hotpair.archive import Row
 from hotpair.decide import Answer
 from hotpair.detect import Scope
 from hotpair.exits import Refused
 from hotpair.peer import conversation
 from hotpair.scan import State, Unsettled
+from hotpair.treeset import TreeSet
 from hotpair.wire import Wire
 
-CHUNK = 300_000  # bytes of rows in one message
 ROUNDS = 3  # proposals until one side's state has won
 
 
 class Seen(NamedTuple):
-    """A row with its live state as it is now; `moving` when it cannot be told yet."""
+    """A row with its live state as it is now."""
 
     row: Row
-    moving: bool = False
+    moving: bool = False  # it cannot be told yet
+    source: str = ""  # the path that a user moved here
+    decayed: bool = False  # it changed though neither its size nor its times did
+
+
+NOTHING = Seen(Row())
 
 
 def plan(scope: Scope) -> list[str]:
     """Return one line for each thing that a sweep would do now. Raises Later or Refused when the peer cannot say."""
-    with conversation(scope.node, scope.files) as other:
-        other.wire.send(peek=True)
-        theirs = _receive(other.wire)
-        mine = peek(scope)
-        nodes = (scope.node.name, other.name)
-    lines = []
+    mine, theirs, nodes = both(scope)
+    lines, moved = [], {seen.source for side in (mine, theirs) for seen in side.values() if seen.source}
     for path in sorted(mine.keys() | theirs.keys()):
-        here, there = mine.get(path, Seen(Row())), theirs.get(path, Seen(Row()))
+        here, there = mine.get(path, NOTHING), theirs.get(path, NOTHING)
+        source = here.source or there.source
         if here.moving or there.moving:
             lines.append(f"later: {path} is still being written on {nodes[0] if here.moving else nodes[1]}")
         elif step := _play(here.row, there.row, scope.files.prefer, nodes):
-            lines.append(f"{step[0]} {path}{step[1]}")
-    return lines
+            if source and step[0].endswith(("put", "mkdir")):
+                lines.append(f"{step[0].split()[0]} move {source} to {path}")
+            elif path not in moved or not step[0].endswith("delete"):
+                lines.append(f"{step[0]} {path}{step[1]}")
+    return _passed_on(scope, lines)
+
+
+def _passed_on(scope: Scope, lines: list[str]) -> list[str]:
+    """Leave out what is not sent: while a person has to approve of it, or a standby file or program is there."""
+    if not isinstance(scope.files, TreeSet):
+        return lines
+    why = brake.held(scope, scope.files, sum(line.startswith("send delete ") for line in lines))
+    try:
+        standby.check(scope.files)
+    except standby.Standby as fail:
+        why = fail.message
+    return [f"hold: {why}", *(line for line in lines if not line.startswith("send "))] if why else lines
+
+
+def both(scope: Scope) -> tuple[dict[str, Seen], dict[str, Seen], tuple[str, str]]:
+    """Return what both nodes see of every path, and their names. Nothing is written on either."""
+    with conversation(scope.node, scope.files) as other:
+        other.wire.send(**compare.request(scope, "peek", True))
+        mine = peek(scope)  # meanwhile
+        return mine, _receive(scope, other.wire), (scope.node.name, other.name)
 
 
 def peek(scope: Scope) -> dict[str, Seen]:
     """Return every path of the set with its live state, which is neither recorded nor kept."""
+    if isinstance(scope.files, TreeSet):
+        return _peek_tree(scope._replace(archive=scope.archive.in_memory(), dry=True), scope.files)
     rows = scope.archive.rows()
     found = {}
-    for path in detect.names(scope, rows):
+    for path in survey.names(scope, rows):
         row = rows.get(path, Row())
         try:
-            if quiet.signature(paths.under(path)) != row.signature:
-                row = row._replace(seen=scan.look(path, scope.files.settle)[0])
-            found[path] = Seen(row)
+            known = quiet.signature(paths.under(path)) == row.signature
+            if known and not scope.reread:
+                found[path] = Seen(row)
+                continue
+            state = scan.look(path, scope.files.settle)[0]
+            found[path] = Seen(row._replace(seen=state), decayed=known and state != row.seen)
         except (Unsettled, OSError):
             found[path] = Seen(row, moving=True)
     return found
 
 
-def answer(scope: Scope, wire: Wire) -> None:
+def _peek_tree(scope: Scope, tree_set: TreeSet) -> dict[str, Seen]:
+    """Survey a tree into an archive that nobody keeps."""
+    absences: dict[str, float] = {}
+    found = tree.survey(scope, tree_set, absences, None)
+    if absences:  # an absence must last for a moment
+        time.sleep(detect.ABSENT)
+        found = tree.survey(scope, tree_set, absences, None)
+    rows = scope.archive.rows()
+    paths_ = [path for path in survey.names(scope, rows) if scope.asked_for(path)]
+    moving = {*found.unsettled, *found.later}
+    decayed = {problem.path for problem in scope.archive.problems() if problem.kind == detect.DECAYED}
+    seen = {path: Seen(rows[path], moving=path in moving, decayed=path in decayed) for path in paths_}
+    for change in found.changes:
+        if change.source:
+            seen[change.path] = Seen(Row(change.base, change.new), source=change.source)
+    return seen
+
+
+def answer(scope: Scope, wire: Wire, message: dict[str, Any]) -> None:
     """Tell the peer what we see, for its plan."""
-    chunk: list[Any] = []
-    size = 0
-    for path, (row, moving) in peek(scope).items():
-        entry = (path, row.seen, row.agreed, row.from_peer, moving)
-        size += len(json.dumps(entry))
-        chunk.append(entry)
-        if size > CHUNK:
-            wire.send(peek=chunk, more=True)
-            chunk, size = [], 0
-    wire.send(peek=chunk, more=False)
+    files, entries = scope.files, []
+    for path, (row, moving, source, decayed) in peek(compare.narrowed(scope, message)).items():
+        moved = source and files.shared(source)
+        entries.append((files.shared(path), row.seen, row.agreed, row.from_peer, moving, moved, decayed))
+    chunks.send(wire, "peek", entries)
 
 
-def _receive(wire: Wire) -> dict[str, Seen]:
+def _receive(scope: Scope, wire: Wire) -> dict[str, Seen]:
     found: dict[str, Seen] = {}
-    more = True
-    while more:
-        message = wire.receive()
-        if "refused" in message:
-            raise Refused(f"the peer refuses: {message['refused']}")
-        try:
-            for path, seen, agreed, from_peer, moving in message["peek"]:
-                row = Row(scan.from_json(agreed), scan.from_json(seen), "", bool(from_peer))
-                found[str(path)] = Seen(row, bool(moving))
-        except (KeyError, TypeError, ValueError) as error:
-            raise Refused("not a list of states") from error
-        more = bool(message.get("more"))
+    live = scope.files.live
+    try:
+        for shared, seen, agreed, from_peer, moving, source, decayed in chunks.receive(wire, "peek"):
+            row = Row(scan.from_json(agreed), scan.from_json(seen), "", bool(from_peer))
+            moved = live(str(source)) if source else ""
+            found[live(str(shared))] = Seen(row, bool(moving), moved, bool(decayed))
+    except (TypeError, ValueError) as error:
+        raise Refused("not a list of states") from error
     return found
 
 

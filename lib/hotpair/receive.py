@@ -6,7 +6,6 @@ makes yesterday's lines worthless, and what arrives is staged in the inbox until
 
 import os
 import secrets
-import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -23,15 +22,18 @@ from hotpair import (
     plan,
     plausible,
     scan,
-    sections,
     send,
+    settle,
+    survey,
     tasks,
+    tree,
 )
 from hotpair.apply import Decided
 from hotpair.archive import Row, transaction
-from hotpair.detect import Scope
-from hotpair.exits import Fail, Refused
+from hotpair.detect import Change, Scope
+from hotpair.exits import Refused
 from hotpair.scan import State, Unsettled
+from hotpair.treeset import TreeSet
 from hotpair.wire import PROTOCOL, Wire
 
 SPARE = 16 << 20  # bytes of disk that a content must leave free, for the archive and the logs
@@ -52,7 +54,7 @@ class Reception:
         self.nonce = secrets.token_hex(16)
         self.peer = ""
         self.pending: dict[str, Pending] = {}
-        self.landed: list[Decided] = []
+        self.new_folders = 0  # directories that came: they are to be watched
 
     def serve(self) -> None:
         """Talk until the peer says goodbye. Raises Refused, having told the peer why."""
@@ -75,13 +77,22 @@ class Reception:
         if theirs.get("set") != mine["set"]:
             raise Refused(f"set {str(theirs.get('set'))[:20]!r} was announced as {mine['set']!r}")
         if theirs.get("settings") != mine["settings"]:
-            raise Refused(f"[files {mine['set']}] differs: give both nodes the same paths and prefer")
+            raise Refused(f"[{mine['set']}] differs: give both nodes the same paths or filter, and the same prefer")
         self.peer = str(theirs.get("node"))
         if not plausible.node(theirs.get("node")):
             raise Refused(f"a node called {self.peer[:20]!r}")
+        if isinstance(self.scope.files, TreeSet):
+            self._mounted(self.scope.files)
         if self.peer == mine["node"]:
             raise Refused(f"both nodes are called {self.peer!r}: give each its own name in [node]")
         self.wire.send(**mine, nonce=self.nonce)
+
+    def _mounted(self, files: TreeSet) -> None:
+        try:
+            tree.mounted(self.scope, files)
+        except tree.Unmounted as fail:
+            self.scope.archive.problem("", "unmounted", "", str(fail))
+            raise Refused(f"{self.scope.node.name}: {fail}") from fail
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         if "propose" in message:
@@ -96,10 +107,12 @@ class Reception:
             self._apply()
         elif "compare" in message:
             compare.answer(self.scope, self.wire, message)
+        elif "tree" in message and isinstance(self.scope.files, TreeSet):
+            compare.answer_tree(self.scope, self.wire, message)
         elif "turn" in message:
-            self.wire.send(done=compare.turn(self.scope))
+            self.wire.send(done=compare.turn(compare.narrowed(self.scope, message)))
         elif "peek" in message:
-            plan.answer(self.scope, self.wire)
+            plan.answer(self.scope, self.wire, message)
         elif "resolved" in message:
             self.wire.send(resolved=compare.acknowledge(self.scope, message["resolved"]))
         else:
@@ -111,64 +124,91 @@ class Reception:
         proposals = [self._parse(item) for item in _items(message["propose"], send.BATCH_ENTRIES)]
         self._empty_inboxes()
         with locks.state(self.scope.files.name), transaction(self.scope.archive.db):
-            for path, base, new in proposals:
-                self.pending[path] = self._decide(path, base, new)
+            for change in proposals:
+                self.pending[change.path] = self._decide(change)
         if len(self.pending) != len(proposals):
             raise Refused("a path is proposed twice")
         self.wire.send(answers=[pending.answer for pending in self.pending.values()])
 
-    def _parse(self, item: Any) -> tuple[str, State | None, State | None]:
+    def _parse(self, item: Any) -> Change:
         """Return a proposal that is safe to act on. Raises Refused for any that is not."""
+        files = self.scope.files
         try:
-            path, base, new = item
+            shared, base, new, source = item
             base, new = scan.from_json(base), scan.from_json(new)
         except (TypeError, ValueError) as error:
             raise Refused(f"not a proposal: {str(item)[:80]!r}") from error
-        if not plausible.path(path) or not self.scope.files.covers(path):
-            raise Refused(f"path {str(path)[:80]!r} is not in [files {self.scope.files.name}] here")
+        directory = any(state is not None and state.kind == "directory" for state in (base, new))
+        if source != "" and not isinstance(files, TreeSet):
+            raise Refused("a move, which only trees have")
+        for name in (shared, source) if source != "" else (shared,):
+            if not plausible.path(name) or not files.covers(files.live(name), directory):
+                raise Refused(f"path {str(name)[:80]!r} is not in set {files.name!r} here")
         for state in (base, new):
             if state is not None and not plausible.state(state):
-                raise Refused(f"impossible state for {path!r}")
-        return path, base, new
+                raise Refused(f"impossible state for {shared!r}")
+        return Change(files.live(shared), base, new, source and files.live(source))
 
-    def _decide(self, path: str, base: State | None, new: State | None) -> Pending:
-        scope, stage = self.scope, ""
+    def _decide(self, change: Change) -> Pending:
+        scope, path, new = self.scope, change.path, change.new
+        nothing = Decided(path, None, None, "")
         try:
             row = detect.current(scope, path, scope.archive.row(path))
         except (Unsettled, OSError) as error:
-            return Pending({"action": "busy", "why": str(error)}, Decided(path, None, None, ""))
+            return Pending({"action": "busy", "why": str(error)}, nothing)
+        if row.seen is not None and not scope.files.covers(path, row.seen.kind == "directory"):
+            return Pending({"action": "failed", "why": f"what the filter leaves out is in the way at {path}"}, nothing)
         nodes = (scope.node.name, self.peer)
-        answer = decide.decide(base, new, row.seen, row.agreed, row.from_peer, scope.files.prefer, nodes)
+        answer = decide.decide(change.base, new, row.seen, row.agreed, row.from_peer, scope.files.prefer, nodes)
         reply: dict[str, Any] = {"action": answer.action, "conflict": answer.conflict}
-        known = row.seen is not None and new is not None and row.seen.content == new.content
-        if answer.action == "take" and new is not None and new.kind == "file" and not known:
-            stage = f"{apply.stage_directory(scope.files, path)}/{payload.stage_name(path, new)}"
+        decided = Decided(path, row.seen, new, "", row.signature)
+        if answer.action == "take" and change.source:
+            decided = decided._replace(source=change.source)
+            if row.seen is not None or not self._can_move(change):
+                reply["action"] = "unmoved"
+        elif answer.action == "take" and new is not None and new.kind == "file" and not _holds(row.seen, new):
+            stage = payload.stage_name(scope.files.shared(path), new)
+            decided = decided._replace(stage=f"{apply.stage_directory(scope.files, path)}/{stage}")
             reply.update(self._room(path, new))
-        if answer.action == "lost" and row.seen == row.agreed:
-            # We changed nothing ourselves, yet the peer never had this: forget that it was agreed, so that we send it.
-            scope.archive.put(path, row._replace(agreed=None, from_peer=False))
+        if answer.action == "lost":
+            self._unagree(path, row)
         if answer.conflict:
             reply["why"] = f"{scope.node.name} has {_describe(row.seen)}, {self.peer} has {_describe(new)}"
-        return Pending(reply, Decided(path, row.seen, new, stage))
+        return Pending(reply, decided)
+
+    def _unagree(self, path: str, row: Row) -> None:
+        """What we changed nothing of, yet the peer never had: forget that it was agreed, so that we send it."""
+        if row.seen == row.agreed:
+            self.scope.archive.put(path, row._replace(agreed=None, from_peer=False))
+
+    def _can_move(self, change: Change) -> bool:
+        """Say whether the peer's move can be done here as one: of a file only while it is what both agreed on."""
+        try:
+            row = detect.current(self.scope, change.source, self.scope.archive.row(change.source))
+        except (Unsettled, OSError):
+            return False
+        if row.seen is None or change.new is None or row.seen.kind != change.new.kind:
+            return False
+        if change.new.kind == "directory":
+            return not change.path.startswith(change.source + "/")
+        return row.seen == row.agreed and row.seen.content == change.new.content
 
     def _room(self, path: str, new: State) -> dict[str, Any]:
         """Make the inbox and return "want", or "failed" when the content would not fit or has no place."""
         try:
-            apply.make_parents(path)
-            with beneath.place(path) as at:
-                inbox = beneath.inbox(at, self.scope.files.name)
-                disk = os.fstatvfs(inbox)
-                os.close(inbox)
+            inbox = apply.inbox_of(self.scope.files, path)
+            disk = os.fstatvfs(inbox)
+            os.close(inbox)
         except OSError as error:
             return {"action": "failed", "why": f"no inbox beside {path}: {error.strerror}"}
         if disk.f_bavail * disk.f_frsize < new.size + SPARE:
             return {"action": "failed", "why": f"disk full: {new.size} bytes do not fit beside {path}"}
         return {"action": "want"}
 
-    def _wanted(self, path: Any) -> Decided:
-        found = self.pending.get(path) if isinstance(path, str) else None
+    def _wanted(self, shared: Any) -> Decided:
+        found = self.pending.get(self.scope.files.live(shared)) if isinstance(shared, str) else None
         if found is None or found.answer["action"] != "want":
-            raise Refused(f"a content that was not asked for: {str(path)[:80]!r}")
+            raise Refused(f"a content that was not asked for: {str(shared)[:80]!r}")
         return found.change
 
     def _rsync(self, listed: Any) -> None:
@@ -179,18 +219,23 @@ class Reception:
         basis = [(c.path, c.stage.rsplit("/", 1)[1]) for c in changes if c.here is not None and c.here.kind == "file"]
         inbox = directories.pop()
         payload.receive_large(self.wire, self.scope.files, inbox, basis)
-        payload.discard_others(inbox, {change.stage.rsplit("/", 1)[1] for change in changes})
+        staged = {pending.change.stage.rsplit("/", 1)[1] for pending in self.pending.values() if pending.change.stage}
+        payload.discard_others(inbox, staged)
 
     def _apply(self) -> None:
         verdicts = []
         checked = {path: self._check(pending) for path, pending in self.pending.items()}
+        if isinstance(self.scope.files, TreeSet) and any(p.change.stage for p in self.pending.values()):
+            beneath.flush(self.scope.files.root)  # contents before names
         with locks.state(self.scope.files.name):
             with transaction(self.scope.archive.db):
+                settlement = settle.Settlement(self.scope, self.peer)
                 for path, pending in self.pending.items():
-                    verdicts.append(checked[path] or self._settle(pending))
-                self._record_landed()
+                    verdicts.append(checked[path] or settlement.settle(pending.change, pending.answer))
+                settlement.record()
+                self.new_folders += settlement.new_folders
             if len(verdicts) < send.BATCH_ENTRIES:  # after a full batch more are coming
-                detect.write_index(self.scope)
+                survey.index(self.scope, self.pending)
         self._empty_inboxes()
         self.wire.send(verdicts=verdicts)
 
@@ -206,59 +251,6 @@ class Reception:
         why = tasks.check(self.scope.sections, change.path, paths.under(change.stage))
         return {"action": "failed", "why": f"check failed, the old file stays: {why}"} if why else {}
 
-    def _settle(self, pending: Pending) -> dict[str, Any]:
-        """Apply one change, or record what was already so; return the verdict. Inside the transaction."""
-        scope, change, answer = self.scope, pending.change, pending.answer
-        action = answer["action"]
-        if action in ("take", "want"):
-            try:
-                apply.make_parents(change.path)
-                apply.apply(scope.files, change)
-            except Unsettled as error:
-                return {"action": "busy", "why": str(error)}
-            except (Fail, OSError) as error:
-                return {"action": "failed", "why": str(error)}
-            self.landed.append(change)
-            action = "applied"
-        elif action == "have":
-            self._have(change)
-        if answer.get("conflict"):
-            loser = change.new if action in ("lost", "held") else change.here
-            kind = "held" if action == "held" else "conflict"
-            detail = f"{answer.get('why')}; {self.peer if action == 'applied' else scope.node.name}'s is live"
-            if kind == "held":
-                scope.archive.problem(change.path, kind, scan.subject(loser), str(answer.get("why")))
-            else:
-                send.note_conflict(scope, change.path, loser, detail)
-        return {"action": action, "conflict": bool(answer.get("conflict")), "why": answer.get("why", "")}
-
-    def _record_landed(self) -> None:
-        """Record what was applied and owe its commands: one transaction says both.
-
-        A tick is waited for before the look that gives the signature: then that can be trusted, and the event of our
-        own rename finds all quiet. What a user wrote since it was applied gets none, so that the next run sees it.
-        """
-        scan.tick(time.time_ns() if self.landed else 0)
-        for change in self.landed:
-            send.agree(self.scope, change.path, change.new)
-            self.scope.archive.put(change.path, Row(change.new, change.new, apply.signature(change), from_peer=True))
-            if change.new is not None:
-                self.scope.archive.origin(change.path, change.new.digest, self.peer)
-            self._owe(change.path, ("both", "peer"))
-        self.landed = []
-
-    def _have(self, change: Decided) -> None:
-        """Both already have it; what a crash kept from being owed is owed now."""
-        row = self.scope.archive.row(change.path)
-        send.agree(self.scope, change.path, change.new)
-        if row.agreed != change.new and self.scope.archive.fact("born"):
-            self._owe(change.path, ("peer",))
-        self.scope.archive.put(change.path, row._replace(agreed=change.new, from_peer=True))
-
-    def _owe(self, path: str, where: tuple[str, ...]) -> None:
-        wanted = [s for s in sections.for_path(self.scope.sections, path, here=False) if s.on in where]
-        tasks.owe(self.scope.archive, wanted, path)
-
     def _empty_inboxes(self) -> None:
         """Remove what this conversation staged and did not apply; what rsync left half done stays for the next."""
         for pending in self.pending.values():
@@ -272,6 +264,10 @@ def _items(value: Any, most: int) -> list[Any]:
     if not isinstance(value, list) or not 0 < len(value) <= most:
         raise Refused("a list of the wrong length")
     return value
+
+
+def _holds(state: State | None, new: State) -> bool:
+    return state is not None and state.content == new.content
 
 
 def _describe(state: State | None) -> str:

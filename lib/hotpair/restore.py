@@ -29,10 +29,7 @@ class Entry(NamedTuple):
 def locate(configuration: Config, path: str) -> tuple[Scope, str]:
     """Return the set that a path belongs to, opened, and the live path. Raises NoInput when there is none."""
     live = os.path.abspath(path)
-    for name, files in configuration.sets.items():
-        if files.covers(live):
-            return run.scope(configuration, name), live
-    raise NoInput(f"{live} is in no set", "see `paths` of the [files NAME] sections in hotpair.ini")
+    return run.scope(configuration, configuration.of(live).name), live
 
 
 def history(scope: Scope, live: str) -> list[Entry]:
@@ -114,6 +111,7 @@ def put(scope: Scope, live: str, generation: Generation) -> None:
     new = generation.state._replace(mtime_ns=time.time_ns())
     stage = f"{apply.stage_directory(scope.files, live)}/restore-{os.getpid()}" if new.kind == "file" else ""
     try:
+        os.close(apply.inbox_of(scope.files, live))
         apply.make_parents(live)
         if stage:  # before the next step, which may move the generation on to the next number
             _stage(scope, live, generation, stage)
@@ -128,9 +126,7 @@ def put(scope: Scope, live: str, generation: Generation) -> None:
 
 
 def _stage(scope: Scope, live: str, generation: Generation, stage: str) -> None:
-    """Copy a generation into the inbox beside the live file, from which it is renamed into place."""
-    with beneath.place(live) as at:
-        os.close(beneath.inbox(at, scope.files.name))
+    """Copy a generation into the inbox, from which it is renamed into place."""
     with beneath.place(generation.copy) as source, beneath.place(stage) as target:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd, copy = beneath.open_read(source), os.open(target.name, flags, 0o600, dir_fd=target.fd)

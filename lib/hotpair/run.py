@@ -7,13 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from hotpair import archive, compare, detect, locks, log, marks, peer, sections, send, storm
+from hotpair import (
+    archive,
+    brake,
+    compare,
+    locks,
+    log,
+    marks,
+    peer,
+    sections,
+    send,
+    standby,
+    storm,
+    survey,
+    watch,
+)
 from hotpair.config import Config
-from hotpair.detect import Change, Scope
+from hotpair.detect import Change, Scope, Survey
 from hotpair.exits import Fail, Later, Refused
 from hotpair.pauses import growing
 
 PATIENCE = 5.0  # seconds a run waits for files that move; then cron's minute job looks again
+MISSED = "missed"  # the mark that says that incrond was blind
+BLIND = 3.0  # seconds that incrond is given to watch again after a mkdir, which blinds it for one
 PAUSE = 0.02  # seconds between two looks at files that move
 ROUNDS = 5  # comparisons until a sweep says that the nodes do not come to rest
 
@@ -24,6 +40,7 @@ class Result(NamedTuple):
     code: int
     repaired: int = 0
     differences: tuple[compare.Difference, ...] = ()
+    compared: bool = True
 
 
 def scope(configuration: Config, set_name: str) -> Scope:
@@ -35,6 +52,7 @@ def scope(configuration: Config, set_name: str) -> Scope:
         archive.Archive(archive.connect(), node.peer, set_name),
         sections.load(),
         configuration.signature,
+        set(),
     )
 
 
@@ -50,7 +68,8 @@ def alone(scope: Scope, seconds: float) -> Iterator[None]:
     """Hold the run lock, and run for the events that came meanwhile. Raises Later when it stays taken so long."""
     with locks.run(scope.files.name, seconds):
         yield
-    while storm.unattended(scope.files.name) and unless_under_way(scope) is not None:
+    whole = scope._replace(below="")
+    while storm.unattended(scope.files.name) and unless_under_way(whole) is not None:
         pass
 
 
@@ -68,44 +87,65 @@ def unless_under_way(scope: Scope, force: bool = False) -> int | None:
     return code
 
 
+def after_blindness(scope: Scope) -> None:
+    """Look at all of a tree once incrond watches again, after directories came from the peer or in a sweep."""
+    marks.add(scope.files.name, MISSED)
+    unless_under_way(scope)
+
+
 def run(scope: Scope, force: bool = False, ahead: subprocess.Popen[bytes] | None = None) -> int:
     """Send every change of the set. Returns EX_OK, or EX_TEMPFAIL when something is left for later.
 
     force: do not wait for a pause to end. ahead: the peer's end, started before we looked.
     """
-    name, absences, deadline = scope.files.name, dict[str, float](), time.monotonic() + PATIENCE
+    started = [ahead] if ahead else []
     try:
-        while True:
-            marks.take(name)
-            began = time.monotonic()
-            found = _survey(scope, absences)
-            wanted = due(scope, found.changes, force)
-            outcome = send.Outcome()
-            if wanted:
-                outcome, ahead = _send(scope, wanted, force, ahead), None
-            calm, again = storm.over(name, time.monotonic() - began), found.unsettled or outcome.again
-            if calm and not again:
-                break
-            if calm and time.monotonic() > deadline:
-                return os.EX_TEMPFAIL
-            time.sleep(PAUSE if again else 0)
-        marks.done(name)
-        return os.EX_TEMPFAIL if outcome.waiting or len(wanted) < len(found.changes) else os.EX_OK
+        return _until_calm(scope, force, started)
     except (Later, Refused) as fail:
         _away(scope, fail)
         return os.EX_TEMPFAIL
     finally:
-        storm.end(name)
-        if ahead:
-            peer.close(ahead)
+        survey.keep_unsent(scope)
+        storm.end(scope.files.name)
+        for process in started:
+            peer.close(process)
 
 
-def _survey(scope: Scope, absences: dict[str, float]) -> detect.Survey:
-    with locks.state(scope.files.name):
-        return detect.survey(scope, absences)
+def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]]) -> int:
+    """Look and send until nothing moves, no storm lasts, and incrond watches what is there."""
+    name, absences, deadline = scope.files.name, dict[str, float](), time.monotonic() + PATIENCE
+    marks.take(name)
+    claimed, unwatched = marks.claimed(name), 0
+    blind, folders = MISSED in claimed, survey.marked(scope, claimed)
+    while True:
+        began = time.monotonic()
+        found = survey.survey(scope, absences, folders)
+        unwatched += found.new_folders
+        wanted = brake.pass_on(scope, due(scope, found.changes, force))
+        outcome = _send(scope, wanted, force, started.pop() if started else None) if wanted else send.Outcome()
+        calm, again = storm.over(name, time.monotonic() - began), found.unsettled or outcome.again
+        if calm and watch.follow(scope.files, unwatched):  # not before: in a storm the table is away
+            blind, unwatched = True, 0
+        if not calm:
+            deadline = time.monotonic() + PATIENCE  # a storm tries nobody's patience
+        elif blind and not again:  # what incrond did not see while it was blind
+            storm.rearm(name, BLIND)
+            blind = calm = False
+        elif not again or time.monotonic() > deadline:
+            break
+        time.sleep(PAUSE if again else 0)
+        events = marks.take(name)
+        folders = survey.next_look(scope, found, wanted if outcome.again else [], events) if calm else None
+    if blind:
+        marks.add(name, MISSED)
+    if again or outcome.waiting or len(wanted) < len(found.changes) or found.later:
+        return os.EX_TEMPFAIL
+    marks.done(name)
+    return os.EX_OK
 
 
 def _send(scope: Scope, wanted: list[Change], force: bool, ahead: subprocess.Popen[bytes] | None) -> send.Outcome:
+    standby.check(scope.files)
     if not force:
         _wait_for_pause(scope)
     with peer.conversation(scope.node, scope.files, ahead) as other:
@@ -124,68 +164,80 @@ def _wait_for_pause(scope: Scope) -> None:
 
 
 def _away(scope: Scope, fail: Fail) -> None:
-    """Remember that the peer is away and when to try again; say it once."""
-    known = [p for p in scope.archive.problems() if p.kind == "peer"]
+    """Remember what stands in the way, the peer's absence most often, and when to try again; say it once."""
+    kind = fail.kind if isinstance(fail, Later) else "peer"
+    known = [p for p in scope.archive.problems() if p.kind == kind]
     if known and known[0].due > time.time():
         return
-    pause = growing(known[0].attempts + 1 if known else 1, 5, 900)
-    if scope.archive.problem("", "peer", "", str(fail), time.time() + pause):
-        log.error(f"{scope.files.name}: {scope.node.peer}: {fail}")
+    pause = growing(known[0].attempts + 1 if known else 1, 5, 900) if kind == "peer" else 0.0
+    if scope.archive.problem("", kind, "", str(fail), time.time() + pause) and kind != "standby":
+        log.error(f"{scope.files.name}: {scope.node.peer + ': ' if kind == 'peer' else ''}{fail}")
 
 
 def _back(scope: Scope) -> None:
+    scope.archive.solved("", "unmounted", "standby")
     if any(p.kind == "peer" for p in scope.archive.problems()):
         scope.archive.solved("", "peer")
         log.notice(f"{scope.files.name}: {scope.node.peer} is back")
 
 
-def sweep(scope: Scope, force: bool = False) -> Result:
+def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
     """Compare the whole set both ways and repair what differs, until both sides are equal."""
     announced = marks.waiting(scope.files.name) or marks.unfinished(scope.files.name)
-    marks.take(scope.files.name)
+    if not scope.below:
+        marks.take(scope.files.name)
     absences: dict[str, float] = {}
-    found = _settled_survey(scope, absences)  # kept and owed before we know whether the peer is there
-    repaired = 0 if announced else found.noticed
-    if repaired:
-        scope.archive.note("repaired", scope.archive.fact("repaired") + repaired)
+    repaired = 0
     try:
+        found = _settled_survey(scope, absences)  # kept and owed before we know whether the peer is there
+        repaired = 0 if announced else found.noticed
+        if repaired:
+            scope.archive.note("repaired", scope.archive.fact("repaired") + repaired)
+        standby.check(scope.files)
         if not force:
             _wait_for_pause(scope)
         with peer.conversation(scope.node, scope.files) as other:
             _back(scope)
-            differences = _reconcile(scope, other, found, absences, force)
+            differences = _reconcile(scope, other, found, absences, force, rounds)
     except (Later, Refused) as fail:
         _away(scope, fail)
         return Result(os.EX_TEMPFAIL, repaired)
     finally:
+        survey.keep_unsent(scope)
         storm.end(scope.files.name)
     if differences:
         scope.archive.problem("", "differ", "", f"{len(differences)} paths differ, {differences[0].path} among them")
         return Result(os.EX_TEMPFAIL, repaired, tuple(differences))
-    scope.archive.solved("", "differ")
-    marks.done(scope.files.name)
+    if not scope.below:
+        scope.archive.solved("", "differ")
+        marks.done(scope.files.name)
     return Result(os.EX_OK, repaired)
 
 
 def _reconcile(
-    scope: Scope, other: peer.Peer, found: detect.Survey, absences: dict[str, float], force: bool
+    scope: Scope, other: peer.Peer, found: Survey, absences: dict[str, float], force: bool, rounds: int
 ) -> list[compare.Difference]:
     """Send, compare and let the peer send until both are equal or nothing moves any more; return what differs."""
     differences: list[compare.Difference] = []
-    for _ in range(ROUNDS):
-        outcome = send.send(scope, other, due(scope, found.changes, force))
-        found = _settled_survey(scope, absences)
+    for _ in range(rounds):
+        wanted = brake.pass_on(scope, due(scope, found.changes, force))
+        outcome = send.send(scope, other, wanted)
+        if wanted:
+            found = _settled_survey(scope, absences)
         started = time.time()
-        differences = compare.ask(scope, other)
-        differences += [compare.Difference(path, None, None, False) for path in found.unsettled]
+        differences = compare.ask(scope, other, found)
+        differences += [compare.Difference(path, None, None, False) for path in [*found.unsettled, *found.later]]
         if not differences:
-            scope.archive.note("proved", started)
-            break
-        mine = {change.path for change in found.changes} | set(found.unsettled)
+            if not scope.below:
+                scope.archive.note("proved", started)
+            if not due(scope, found.changes, force):
+                break
+            continue  # what both have come to have is agreed on by proposing it
+        mine = {change.path for change in found.changes} | {*found.unsettled, *found.later}
         orphans = compare.orphans(differences, mine)
         outcome = outcome.plus(send.send(scope, other, orphans))
         if outcome.turn or any(d.theirs_changed for d in differences):
-            other.wire.send(turn=True)
+            other.wire.send(**compare.request(scope, "turn", True))
             other.wire.expect("done", compare.TURN)
         elif not outcome.agreed and not outcome.again and not found.changes:
             break
@@ -193,10 +245,13 @@ def _reconcile(
     return differences
 
 
-def _settled_survey(scope: Scope, absences: dict[str, float]) -> detect.Survey:
+def _settled_survey(scope: Scope, absences: dict[str, float]) -> Survey:
     deadline = time.monotonic() + PATIENCE
     while True:
-        found = _survey(scope, absences)
+        began = time.monotonic()
+        found = survey.survey(scope, absences)
+        if watch.follow(scope.files, found.new_folders):
+            marks.add(scope.files.name, MISSED)  # looked at by the run that follows
         if not found.unsettled or time.monotonic() > deadline:
             return found
-        time.sleep(PAUSE)
+        time.sleep(max(PAUSE, time.monotonic() - began))

@@ -4,9 +4,9 @@ import os
 import shlex
 from typing import NamedTuple
 
-from hotpair import config, ini, paths
-from hotpair.config import Option
+from hotpair import globs, ini, options, paths
 from hotpair.exits import ConfigFail
+from hotpair.options import Option
 
 SHELL = "sh:"  # begins a line that its author, root, wants a shell to read
 STAGED = "%s"  # in `check`: the path of the file to look at
@@ -25,7 +25,7 @@ class Section(NamedTuple):
 
 def limit(text: str) -> float:
     """Parse a time limit in seconds."""
-    value = config.seconds(text)
+    value = options.seconds(text)
     if not value:
         raise ValueError(text)
     return value
@@ -34,7 +34,7 @@ def limit(text: str) -> float:
 OPTIONS = {
     "check": Option("", str, "one command line with %s"),
     "run": Option("", str, "command lines, one a line"),
-    "on": Option("both", config.one_of("both", "here", "peer"), "both, here or peer"),
+    "on": Option("both", options.one_of("both", "here", "peer"), "both, here or peer"),
     "timeout": Option("60", limit, "seconds, more than 0"),
 }
 
@@ -122,7 +122,7 @@ def _run(section: ini.Section) -> tuple[str, ...]:
 
 def _section(section: ini.Section) -> Section:
     _check_pattern(section)
-    found = config.values(section, OPTIONS, ())
+    found = options.values(section, OPTIONS, ())
     check, run = _check(section), _run(section)
     if not section.items("check") and not run:
         section.problem(f"[{section.name}] has neither run nor check", "write `run =` and a command, or remove it")
@@ -151,4 +151,4 @@ def load() -> tuple[Section, ...]:
 def for_path(sections: tuple[Section, ...], live: str, here: bool) -> list[Section]:
     """Return the sections whose commands are meant for this node; here: the change was made on this node."""
     wanted = ("both", "here" if here else "peer")
-    return [section for section in sections if section.on in wanted and config.matches(live, section.pattern)]
+    return [section for section in sections if section.on in wanted and globs.matches(live, section.pattern)]

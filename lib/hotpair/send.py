@@ -5,12 +5,13 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hotpair import detect, keep, locks, log, payload, scan
-from hotpair.archive import transaction
+from hotpair import apply, keep, locks, log, moves, payload, scan, survey
+from hotpair.archive import Row, transaction
 from hotpair.detect import Change, Scope
 from hotpair.exits import Refused
 from hotpair.pauses import growing
 from hotpair.peer import Peer
+from hotpair.treeset import TreeSet
 
 BATCH_ENTRIES = 100
 BATCH_BYTES = 64 << 20  # a larger file goes alone, so that it holds up nobody
@@ -43,7 +44,7 @@ def batches(changes: list[Change]) -> Iterator[list[Change]]:
     """Yield the changes in bounded batches, small files before large ones."""
     batch: list[Change] = []
     entries = total = text = 0
-    for change in sorted(changes, key=lambda c: (c.new.size if c.new else 0, c.path)):
+    for change in sorted(changes, key=moves.in_order):
         size, line = (change.new.size if change.new else 0), len(json.dumps(change))
         if batch and (entries >= BATCH_ENTRIES or total + size > BATCH_BYTES or text + line > LINE_BYTES):
             yield batch
@@ -57,16 +58,25 @@ def batches(changes: list[Change]) -> Iterator[list[Change]]:
 def send(scope: Scope, peer: Peer, changes: list[Change]) -> Outcome:
     """Send changes batch by batch. Raises Later or Refused when the conversation breaks; what was recorded stays."""
     outcome = Outcome()
+    done, size, whole = 0, 0, _size(changes)
     for batch in batches(changes):
         outcome = outcome.plus(_send_batch(scope, peer, batch))
-    if changes:  # once for all: the index has a line for each path of the set
+        done, size = done + len(batch), size + _size(batch)
+        scope.progress(done, len(changes), size, whole)
+    if changes:  # once for all: the index of a files set has a line for each path
         with locks.state(scope.files.name):
-            detect.write_index(scope)
+            survey.index(scope, [change.path for change in changes])
     return outcome
 
 
+def _size(changes: list[Change]) -> int:
+    return sum(change.new.size for change in changes if change.new)
+
+
 def _send_batch(scope: Scope, peer: Peer, batch: list[Change]) -> Outcome:
-    peer.wire.send(propose=batch, nonce=peer.nonce)
+    shared = scope.files.shared
+    proposals = [(shared(c.path), c.base, c.new, c.source and shared(c.source)) for c in batch]
+    peer.wire.send(propose=proposals, nonce=peer.nonce)
     answers = _list(peer.wire.expect("answers"), len(batch))
     wanted = [change for change, answer in zip(batch, answers, strict=True) if answer.get("action") == "want"]
     _carry(scope, peer, wanted)
@@ -91,12 +101,13 @@ def _carry(scope: Scope, peer: Peer, wanted: list[Change]) -> None:
     for change in wanted:
         assert change.new
         if change.new.size > scope.node.rsync_above:
-            large.setdefault(change.path.rsplit("/", 1)[0], []).append((change.path, change.new))
+            inbox = apply.stage_directory(scope.files, change.path)
+            large.setdefault(inbox, []).append((change.path, change.new))
         else:
-            peer.wire.send(bytes=change.path)
-            payload.send_small(peer.wire, scope.files, change.path)
+            peer.wire.send(bytes=scope.files.shared(change.path))
+            payload.send_small(peer.wire, scope.files, change.path, change.new.size)
     for files in large.values():
-        peer.wire.send(rsync=[path for path, _ in files])
+        peer.wire.send(rsync=[scope.files.shared(path) for path, _ in files])
         payload.send_large(peer.wire, scope.files, files, scope.node.io_timeout)
 
 
@@ -107,8 +118,13 @@ def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]
     if verdict.get("conflict") and action != "held":
         note_conflict(scope, path, change.new, f"{peer_name}: {action}: {why}")
     if action in ("applied", "have"):
+        if change.source and action == "applied":
+            _agree_on_move(scope, change)
         agree(scope, path, change.new)
-        return Outcome(agreed=1)
+        return Outcome(agreed=1, again=bool(change.source))
+    if action == "unmoved":
+        scope.unmovable.add(path)
+        return Outcome(again=True)
     if action == "lost":
         return Outcome(turn=True)
     if action == "busy":
@@ -125,9 +141,22 @@ def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]
 
 def agree(scope: Scope, path: str, state: scan.State | None) -> None:
     """Record that both nodes had this state, and let go of generations past `keep`."""
-    scope.archive.put(path, scope.archive.row(path)._replace(agreed=state, from_peer=False))
+    row = scope.archive.row(path)
+    if state is None and row.seen is None and isinstance(scope.files, TreeSet):
+        scope.archive.forget(path)
+    else:
+        scope.archive.put(path, row._replace(agreed=state, from_peer=False))
     scope.archive.solved(path, "failed", "held")
     keep.trim(scope.files, path)
+
+
+def _agree_on_move(scope: Scope, change: Change) -> None:
+    """Record that what was moved, and all below it, has moved on both nodes."""
+    if change.new is not None and change.new.kind == "directory":
+        scope.archive.move(change.source, change.path)
+        scope.archive.put(change.path, Row(change.new, change.new))
+    else:
+        agree(scope, change.source, None)
 
 
 def note_conflict(scope: Scope, path: str, state: scan.State | None, detail: str) -> None:

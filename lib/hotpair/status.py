@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from hotpair import detect, paths, quiet, run, tasks, watch, watchdog
+from hotpair import paths, quiet, run, survey, tasks, watchdog, watched
 from hotpair.archive import Problem, Row
 from hotpair.config import Config
 from hotpair.detect import Scope
@@ -29,7 +29,14 @@ KINDS = {
     "conflict": (WARNING, "hotpair conflicts, then hotpair resolve {path} --take here|peer"),
     "failed": (CRITICAL, "mend that, then hotpair retry {set}"),
     "unreadable": (CRITICAL, "mend that, then psync {set}"),
-    "unsupported": (WARNING, "remove it, or take it out of [files {set}]"),
+    "unsupported": (WARNING, "remove it, or take it out of set {set}"),
+}
+# the same for problems of a whole set
+OF_A_SET = {
+    "brake": (CRITICAL, "if that is right: hotpair approve {set}"),
+    "unmounted": (CRITICAL, "then psync {set}"),
+    "standby": (WARNING, "then psync {set}"),
+    "differ": (WARNING, "psync {set}"),
 }
 
 
@@ -103,7 +110,8 @@ def _set(configuration: Config, name: str) -> SetStatus:
     problems = scope.archive.problems()
     left = waiting(scope)
     owed = [w for w in tasks.waiting(scope.archive.db) if w.set_name == name]
-    canary, blind = watchdog.canaries(configuration._replace(sets={name: scope.files}))[0], watch.left_out(scope.files)
+    canary = watchdog.canaries(configuration._replace(sets={name: scope.files}))[0]
+    blind = watched.left_out(scope.files)
     remarks = [_remark(name, problem) for problem in problems]
     remarks += _late(scope, left, any(p.kind == "peer" for p in problems))
     remarks += [remark for w in owed if (remark := _command(w))]
@@ -131,7 +139,7 @@ def waiting(scope: Scope) -> dict[str, float]:
     """Return the paths whose live state the peer does not have, and since when; no content is read."""
     rows = scope.archive.rows()
     found = {}
-    for path in detect.names(scope, rows):
+    for path in survey.names(scope, rows):
         row = rows.get(path, Row(signature="-"))
         if any(state is not None and state.kind == "other" for state in (row.seen, row.agreed)):
             continue
@@ -142,9 +150,11 @@ def waiting(scope: Scope) -> dict[str, float]:
 
 def _moved(path: str, row: Row) -> bool:
     """Say whether a path is no longer what was last looked at, as far as stat tells."""
-    signature = quiet.signature(paths.under(path))
-    if row.signature and signature != "-" != row.signature:
-        return signature != row.signature
+    signature, known = quiet.signature(paths.under(path)), row.signature
+    if row.seen is not None and row.seen.kind == "directory":  # whose times are its entries' business
+        signature, known = (" ".join(text.split(" ")[:2]) for text in (signature, known))
+    if known and signature != "-" != known:
+        return signature != known
     return (signature == "-") != (row.seen is None)
 
 
@@ -161,7 +171,7 @@ def _remark(name: str, problem: Problem) -> Remark:
     if problem.kind == "peer":
         level = CRITICAL if time.time() - problem.since > AWAY else WARNING
         return Remark(level, name, "", "peer", problem.since, f"peer away: {problem.detail}", "hotpair retry " + name)
-    level, remedy = KINDS.get(problem.kind, (WARNING, "psync {set}"))
+    level, remedy = (KINDS | OF_A_SET)[problem.kind]
     remedy = remedy.replace("{set}", name).replace("{path}", shlex.quote(problem.path))
     return Remark(level, name, problem.path, problem.kind, problem.since, problem.detail, remedy)
 
@@ -204,7 +214,7 @@ def _command(w: tasks.Waiting) -> Remark | None:
     return None
 
 
-def _watching(name: str, canary: Canary, blind: list[watch.LeftOut]) -> list[Remark]:
+def _watching(name: str, canary: Canary, blind: list[watched.LeftOut]) -> list[Remark]:
     remarks = []
     if not canary.installed:
         remarks.append(Remark(WARNING, name, "", "watch", 0.0, "no incron table: nothing is watched", "hotpair tables"))

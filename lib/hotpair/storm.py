@@ -11,7 +11,7 @@ back. The table moves within its directory to a name that incrond ignores: one r
 import os
 import time
 
-from hotpair import marks, paths, quiet
+from hotpair import folder, marks, paths, quiet
 
 BURST = 12  # events at once from which on a process for each costs more than it finds; saving in vim makes 8
 SECOND = 1_000_000_000  # nanoseconds
@@ -41,7 +41,7 @@ def event(set_name: str) -> None:
 
     Each process of a storm is its own run or loses the lock: none of them sees more than a few events. What all of
     them see is how many of them there were within this second, and how many incrond has running now. Until here we
-    ran before incrond (see watch.HASTE), so that it does not start a hundred more before the first of us can count.
+    ran before incrond (see watched.HASTE), so that it does not start a hundred more before the first of us can count.
     """
     if os.getpriority(os.PRIO_PROCESS, 0) < 0:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
@@ -114,23 +114,55 @@ def switch_on(set_name: str) -> None:
             os.rename(aside, table)
     except FileNotFoundError:
         return
-    armed(set_name, ARMED)
+    rearm(set_name, ARMED)
     marks.add(set_name, "storm")
 
 
+def rearm(set_name: str, seconds: float) -> None:
+    """Wait until the trigger answers, so many seconds; start incrond again if it has ended.
+
+    It does when it lets go of a table whose directories have just been removed: "removing watch failed", and exit.
+    """
+    if armed(set_name, seconds):
+        return
+    from hotpair import watchdog  # it needs us
+
+    if watchdog.revive():
+        armed(set_name, seconds)
+
+
 def armed(set_name: str, seconds: float) -> bool:
-    """Touch the canary until the trigger answers. False when it has not after so many seconds."""
+    """Touch the canary until the trigger answers by the table's last line. False when it has not in so many seconds.
+
+    A tree's table names its canary anew each time it is written, so that an answer tells which table incrond has read.
+    """
     touches, pause, until = set(), ANSWER, time.monotonic() + seconds
     time.sleep(POLL / 4)  # sooner a touch would be lost
     while time.monotonic() < until:
         touches.add(touch(set_name))
         again = min(time.monotonic() + pause, until)
         while time.monotonic() < again:
-            if _mtime(marks.answered(set_name)) in touches:
+            if _mtime(marks.answered(set_name)) in touches and _answered_by(set_name) == canary_of(set_name):
                 return True
             time.sleep(POLL / 10)
         pause *= 2
     return False
+
+
+def _answered_by(set_name: str) -> str:
+    with open(marks.answered(set_name), encoding="ascii") as file:
+        return file.read()
+
+
+def canary_of(set_name: str) -> str:
+    """Return the name of the watch in the last line of the set's table, put away or not."""
+    for path in (paths.incron_table(set_name), shelf(set_name)):
+        try:
+            with open(path, "rb") as file:
+                return os.fsdecode(file.read().split()[-1])
+        except (FileNotFoundError, IndexError):
+            continue
+    return marks.CANARY
 
 
 def _mtime(path: str) -> int:
@@ -198,6 +230,8 @@ def sit_out(set_name: str) -> bool:
     """
     look = 0.0
     while not over(set_name, look):
+        if folder.indexed(set_name):  # of a tree, only the run knows where to look
+            return False
         marks.take(set_name)
         began = time.monotonic()
         if not quiet.unchanged(set_name):

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from hotpair import beneath, child, config, locks, log, paths, pauses, sections
+from hotpair import beneath, child, config, globs, locks, log, paths, pauses, sections
 from hotpair.archive import transaction
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check(wanted: Iterable[Section], live: str, staged: str) -> str:
     Returns "" when all pass, else in one line which command failed and how. `on` is about commands: it plays no part.
     """
     for section in wanted:
-        if section.check and config.matches(live, section.pattern):
+        if section.check and globs.matches(live, section.pattern):
             failed = _check(section, live, staged)
             if failed:
                 return failed

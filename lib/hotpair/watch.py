@@ -1,27 +1,18 @@
-"""Watch: the incron tables and the cron file, made from the configuration.
-
-A line is constant: set and directory id, never a name, because incrond pastes names into a root shell. incrond cannot
-watch every directory, and sees nothing appear in one that is not there yet: what is left out is swept, and listed.
-"""
+"""Watch: the incron tables and the cron file, made from the configuration and installed."""
 
 import difflib
-import hashlib
 import os
 import re
 import shutil
 import sys
-from typing import NamedTuple
 
-from hotpair import config, detect, ini, marks, paths, storm
-from hotpair.config import Config, FilesSet
+from hotpair import folder, ini, marks, paths, storm, watched
+from hotpair.config import AnySet, Config
 from hotpair.exits import ConfigFail
+from hotpair.treeset import TreeSet
 
-MASK = "IN_CLOSE_WRITE,IN_MOVED_TO,IN_MOVED_FROM,IN_DELETE,IN_ATTRIB,recursive=false"
-WATCHABLE = re.compile(r"/[\w./@%+=:-]*")  # \w: letters of every alphabet, none that a shell or incrond could mistake
 PROGRAMS = re.compile(r"/[A-Za-z0-9._/+-]*")  # % is a newline to cron
 INSTALLED = re.compile(r" (/\S*)/syncr ")
-HASTE = "nice -n -15"  # the trigger before incrond, which else starts ten more of it meanwhile; storm.event resets it
-LONGEST = 999  # bytes of a line: incrond splits longer ones and takes the tail for a line of its own
 MAKER = "#hotpair-"  # begins every table that we wrote, and may therefore remove
 # incrond knows no comments. Two words are no entry; three are one, with `#` as the path, and because `find #` finds
 # everything, incrond then tries to watch every directory of the machine, 4 s each time it reads the table.
@@ -37,56 +28,6 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 """
 
 
-class LeftOut(NamedTuple):
-    """A directory that incrond does not watch, and why; the sweep looks after it."""
-
-    live: str
-    why: str
-
-
-def watch_id(live: str) -> str:
-    """Return the id of a directory: of its name alone, so that a further directory renumbers none."""
-    return hashlib.blake2b(os.fsencode(live), digest_size=4).hexdigest()
-
-
-def _parents(files: FilesSet) -> list[str]:
-    """Return the live parent directories of a set, globs expanded to what is there."""
-    found: set[str] = set()
-    for path in files.paths:
-        parent = path.rsplit("/", 1)[0] or "/"
-        found.update(detect.expand(parent) if config.GLOB.search(parent) else [parent])
-    return sorted(found)
-
-
-def _on_disk(live: str) -> str:
-    return paths.under(live).rstrip("/") or "/"
-
-
-def _why_not(files: FilesSet, live: str) -> str:
-    """Return why incrond cannot watch a directory, or ""."""
-    place = _on_disk(live)
-    if not WATCHABLE.fullmatch(place):
-        return "its name has a character that incrond or a shell takes for something else"
-    if os.path.islink(place) or not os.path.isdir(place):
-        return "not a directory" if os.path.lexists(place) else "not there"
-    if len(os.fsencode(_line(files.name, place, watch_id(live), "/" * 200))) > LONGEST:
-        return "its name is too long for a line of incrond"
-    return ""
-
-
-def directories(files: FilesSet) -> list[str]:
-    """Return the live directories that incrond watches for a set, sorted."""
-    return [live for live in _parents(files) if not _why_not(files, live)]
-
-
-def left_out(files: FilesSet) -> list[LeftOut]:
-    """Return the directories of a set that incrond does not watch: changes in them are found by the sweep."""
-    reasons = [LeftOut(live, _why_not(files, live)) for live in _parents(files)]
-    # a glob matches files too: what is no directory holds nothing of the set
-    literal = {path.rsplit("/", 1)[0] or "/" for path in files.paths}
-    return [one for one in reasons if one.why and (one.live in literal or one.why != "not a directory")]
-
-
 def programs() -> str:
     """Return the directory that incrond and cron shall start our programs from: where this one was started from.
 
@@ -100,24 +41,21 @@ def programs() -> str:
     return beside
 
 
-def _line(set_name: str, place: str, id_: str, program_dir: str) -> str:
-    """Return one line of a table.
-
-    incrond takes up to 1024 events at once and starts a process for each, whatever happens to the table meanwhile.
-    When a storm has put it away, the shell that incrond starts ends by itself, in a tenth of the time.
-    """
-    prefix = f"HOTPAIR_ROOT={paths.root()} " if paths.root() else ""
-    guard = f"test -e {paths.incron_table(set_name)} && "
-    return f"{place} {MASK} {guard}{prefix}exec {HASTE} {program_dir}/syncr {set_name} {id_}"
-
-
-def table(files: FilesSet, program_dir: str) -> str:
-    """Return the text of a set's incron table."""
-    watched = [(_on_disk(live), watch_id(live)) for live in directories(files)]
-    if WATCHABLE.fullmatch(paths.root() or "/"):
-        watched.append((os.path.dirname(marks.canary(files.name)), marks.CANARY))
-    lines = [_line(files.name, place, id_, program_dir) + "\n" for place, id_ in watched]
+def table(files: AnySet, program_dir: str, anew: bool = False) -> str:
+    """Return the text of a set's incron table. anew: with another name for a tree's canary than the last."""
+    places = [(watched.on_disk(live), folder.watch_id(live)) for live in watched.directories(files)]
+    if watched.WATCHABLE.fullmatch(paths.root() or "/"):
+        places.append((os.path.dirname(marks.canary(files.name)), _canary(files, anew)))
+    lines = [watched.line(files, place, id_, program_dir) + "\n" for place, id_ in places]
     return HEADER.format(name=files.name) + "".join(lines)
+
+
+def _canary(files: AnySet, anew: bool) -> str:
+    """Return the name of the canary's watch: a tree's tells which of its tables incrond has read."""
+    if not isinstance(files, TreeSet):
+        return marks.CANARY
+    last = storm.canary_of(files.name)
+    return last if last != marks.CANARY and not anew else f"{marks.CANARY}-{os.urandom(6).hex()}"
 
 
 def cron(program_dir: str) -> str:
@@ -221,18 +159,37 @@ def _diff(path: str, old: str | None, new: str | None) -> list[str]:
     return list(lines)
 
 
-def refresh(files: FilesSet) -> bool:
+def refresh(files: AnySet) -> bool:
     """Rewrite an installed table when the directories it names are no longer those that are there."""
-    path = paths.incron_table(files.name)
-    text = read(path)
-    found = INSTALLED.search(text or "")
-    if text is None or found is None:
+    text = read(paths.incron_table(files.name)) or ""
+    found = INSTALLED.search(text)
+    if found is None or storm.places(text) == storm.places(table(files, found[1])):
         return False
-    new = table(files, found[1])
-    if storm.places(text) == storm.places(new):
-        return False
-    replace(path, new)
+    replace(paths.incron_table(files.name), table(files, found[1], anew=True))
     return True
+
+
+def follow(files: AnySet, new_folders: int) -> bool:
+    """Have new directories watched. Returns whether incrond is blind for a moment: a mkdir makes it so.
+
+    The table is written anew even if it names them already: incrond may have read it before they were there.
+    """
+    found = INSTALLED.search(read(paths.incron_table(files.name)) or "") if new_folders else None
+    if found is None:
+        return False
+    replace(paths.incron_table(files.name), table(files, found[1], anew=True))
+    return True
+
+
+def watches(files: AnySet) -> dict[str, str]:
+    """Return the live folders that the set's table names, by their ids."""
+    text = read(paths.incron_table(files.name)) or read(storm.shelf(files.name)) or ""
+    places = [place[len(paths.root()) :] or "/" for place in storm.places(text)]
+    return {folder.watch_id(live): live for live in places if files.covers(live, True) or live == _root(files)}
+
+
+def _root(files: AnySet) -> str:
+    return files.root if isinstance(files, TreeSet) else ""
 
 
 def problems(configuration: Config) -> list[ini.Problem]:
@@ -251,7 +208,7 @@ def problems(configuration: Config) -> list[ini.Problem]:
             elif "$" in line:
                 what = "a `$` has incrond paste a name, or what stands for one, into a shell of root"
                 found.append(ini.Problem(path, number, what, advice))
-            elif len(os.fsencode(line)) > LONGEST:
+            elif len(os.fsencode(line)) > watched.LONGEST:
                 found.append(ini.Problem(path, number, "incrond splits a line of 1000 bytes and more", advice))
         name = os.path.basename(path).lstrip(".").removeprefix("hotpair-").removesuffix(".away")
         if name not in configuration.sets:

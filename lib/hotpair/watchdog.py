@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from hotpair import child, locks, log, marks, paths, storm, watch
-from hotpair.config import Config, FilesSet
+from hotpair.config import AnySet, Config
 
 PID_FILE = "/run/incrond.pid"
 INIT = "/etc/init.d/incron"
@@ -90,7 +90,7 @@ def _put_back(set_name: str) -> None:
         os.close(lock)
 
 
-def _attend(installed: list[FilesSet], pid: int) -> None:
+def _attend(installed: list[AnySet], pid: int) -> None:
     """Look at each set with a table, by the mildest means that can help, and restart incrond when none did."""
     worst = 0
     for files in installed:
@@ -226,6 +226,15 @@ def _start() -> None:
         log.notice("incrond was not running: started again")
     elif minutes == 1:
         log.error(f"incrond is not running and cannot be started: {why}: apt install incron, or see its log")
+
+
+def revive() -> bool:
+    """Start incrond if it is not there: rewriting a table whose directories are being removed can be its end."""
+    if paths.root() or running() is not None:
+        return False
+    why = _restart(None)
+    log.notice("incrond was not running: started again" if not why else f"incrond cannot be started: {why}")
+    return not why
 
 
 def _restart(pid: int | None) -> str:

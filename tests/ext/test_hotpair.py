@@ -597,6 +597,18 @@ def test_an_imported_file_is_converted_and_a_written_one_is_sound(pair: Pair, tm
     assert pair.alpha.hotpair("check").code == 0
 
 
+def test_an_imported_rules_file_of_clsync_is_converted_whatever_its_bytes(pair: Pair, tmp_path: Path) -> None:
+    old, new = tmp_path / "rules", tmp_path / "filter"
+    old.write_bytes(b"-d^cache$\n-f\xff$\n")
+    assert pair.alpha.hotpair("import", "clsync-rules", str(old), "-o", str(new)) == (0, "", "")
+    assert new.read_bytes() == b"filter =\n    - re:^/cache/$\n    - re:\\U0000dcff$\n"
+    said = pair.alpha.hotpair("import", "clsync-rules", str(old))
+    assert (said.code, os.fsencode(said.out)) == (0, new.read_bytes())
+    old.write_text("-f(\n")
+    said = pair.alpha.hotpair("import", "clsync-rules", str(old))
+    assert (said.code, "line 1: '(' is no regular expression" in said.err) == (os.EX_DATAERR, True)
+
+
 def test_an_import_overwrites_nothing_and_leaves_nothing_beside(pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "old.ini").write_text("[/etc/a]\ntrue\n")
     (tmp_path / "new.ini").write_text("mine")

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from hotpair import archive, config, detect, quiet, run
+from hotpair import archive, config, listed, quiet, run, survey
+from hotpair.filesset import FilesSet
 from tests.ext.twonodes import BIN, Node, Pair
 
 SETS = "[files etc]\npaths =\n    /srv/a.conf\n    /srv/*.txt\n"
@@ -220,16 +221,16 @@ def test_the_event_of_the_peers_own_delivery_finds_all_quiet(pair: Pair) -> None
 def test_a_file_made_while_the_index_is_written_is_no_part_of_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOTPAIR_ROOT", str(pair.alpha.root))
     scope = run.scope(config.load(), "etc")
-    real = detect.names
+    real = listed.names
 
-    def names(scope: detect.Scope, rows: dict[str, archive.Row]) -> list[str]:
-        found = real(scope, rows)
+    def names(files: FilesSet, rows: dict[str, archive.Row]) -> list[str]:
+        found = real(files, rows)
         pair.alpha.write("/srv/new.txt", "new")
         return found
 
-    monkeypatch.setattr(detect, "names", names)
+    monkeypatch.setattr(listed, "names", names)
     assert quiet.unchanged("etc")
-    detect.write_index(scope)
+    survey.index(scope, [])
     assert not quiet.unchanged("etc")
 
 
@@ -239,7 +240,7 @@ def test_configuration_edited_while_a_run_works_is_no_part_of_the_index(
     monkeypatch.setenv("HOTPAIR_ROOT", str(pair.alpha.root))
     scope = run.scope(config.load(), "etc")
     pair.alpha.configure(SETS + "    /srv/more.conf\n")
-    detect.write_index(scope)
+    survey.index(scope, [])
     assert not quiet.unchanged("etc")
 
 

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from hotpair.config import FilesSet
 from hotpair.exits import Later
+from hotpair.filesset import FilesSet
 from hotpair.payload import stage_name
 from hotpair.scan import from_json
+from hotpair.send import BATCH_ENTRIES
 from hotpair.wire import Wire
 from tests.ext.twonodes import BIN, Node
 
@@ -65,7 +66,7 @@ class Reception:
         return self
 
     def propose(self, *items: Any) -> list[dict[str, Any]]:
-        self.wire.send(propose=list(items), nonce=self.nonce)
+        self.wire.send(propose=[[*item, ""] for item in items], nonce=self.nonce)
         return self.wire.expect("answers")
 
     def raw(self, data: bytes) -> None:
@@ -311,7 +312,14 @@ STATES = {
 @pytest.mark.parametrize("what", PATHS)
 def test_a_path_that_is_not_in_the_set_is_refused(node: Node, what: str) -> None:
     reception = Reception(node).greet()
-    reception.wire.send(propose=[[PATHS[what], None, STATE]], nonce=reception.nonce)
+    reception.wire.send(propose=[[PATHS[what], None, STATE, ""]], nonce=reception.nonce)
+    assert_refused(reception)
+
+
+@pytest.mark.parametrize("source", [A, "/etc/passwd", "/srv/../etc/passwd", 7, None, ["/srv/a.conf"], "\0"])
+def test_a_move_within_a_files_set_is_refused(node: Node, source: Any) -> None:
+    reception = Reception(node).greet()
+    reception.wire.send(propose=[["/srv/new.txt", None, STATE, source]], nonce=reception.nonce)
     assert_refused(reception)
 
 
@@ -320,19 +328,22 @@ def test_a_path_that_is_not_in_the_set_is_refused(node: Node, what: str) -> None
 def test_an_impossible_state_is_refused(node: Node, what: str, place: str) -> None:
     reception = Reception(node).greet()
     item = [A, None, STATES[what]] if place == "new" else [A, STATES[what], STATE]
-    reception.wire.send(propose=[item], nonce=reception.nonce)
+    reception.wire.send(propose=[[*item, ""]], nonce=reception.nonce)
     assert_refused(reception)
 
 
 REQUESTS: dict[str, Callable[[str], Any]] = {
-    "a proposal without a nonce": lambda nonce: {"propose": [[A, None, STATE]]},
-    "a proposal with no nonce at all": lambda nonce: {"propose": [[A, None, STATE]], "nonce": None},
+    "a proposal without a nonce": lambda nonce: {"propose": [[A, None, STATE, ""]]},
+    "a proposal with no nonce at all": lambda nonce: {"propose": [[A, None, STATE, ""]], "nonce": None},
     "proposals that are text": lambda nonce: {"propose": A, "nonce": nonce},
     "no proposals": lambda nonce: {"propose": [], "nonce": nonce},
-    "101 proposals": lambda nonce: {"propose": [[f"/srv/{n}.txt", None, STATE] for n in range(101)], "nonce": nonce},
+    "too many proposals": lambda nonce: {
+        "propose": [[f"/srv/{n}.txt", None, STATE, ""] for n in range(BATCH_ENTRIES + 1)],
+        "nonce": nonce,
+    },
     "a proposal of two": lambda nonce: {"propose": [[A, None]], "nonce": nonce},
     "a proposal that is text": lambda nonce: {"propose": [A], "nonce": nonce},
-    "a path twice": lambda nonce: {"propose": [[A, None, STATE], [A, None, STATE]], "nonce": nonce},
+    "a path twice": lambda nonce: {"propose": [[A, None, STATE, ""], [A, None, STATE, ""]], "nonce": nonce},
     **{
         f"{depth} nested lists for a proposal": (
             lambda nonce, depth=depth: b'{"propose": [' + nested(depth) + b'], "nonce": "%b"}' % nonce.encode()  # type: ignore[misc]
@@ -345,7 +356,7 @@ REQUESTS: dict[str, Callable[[str], Any]] = {
         )
         for depth in (950, 960, 970, 975, 980, 985)
     },
-    "a name of 10 MB": lambda nonce: {"propose": [["/srv/" + "n" * 10_000_000, None, STATE]], "nonce": nonce},
+    "a name of 10 MB": lambda nonce: {"propose": [["/srv/" + "n" * 10_000_000, None, STATE, ""]], "nonce": nonce},
     "bytes not asked for": lambda nonce: {"bytes": A},
     "bytes for a path outside": lambda nonce: {"bytes": "/etc/passwd"},
     "bytes for a list": lambda nonce: {"bytes": [A]},
@@ -379,7 +390,7 @@ def test_a_replayed_batch_is_refused(node: Node) -> None:
     assert log_lines(node) == []
 
     second = Reception(node).greet()
-    second.wire.send(propose=[[A, None, STATE]], nonce=first.nonce)
+    second.wire.send(propose=[[A, None, STATE, ""]], nonce=first.nonce)
     assert_refused(second)
 
 

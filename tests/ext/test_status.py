@@ -347,5 +347,5 @@ def test_a_line_stands_for_each_problem_with_its_remedy(pair: Pair) -> None:
     assert lines[0].startswith("alpha (peer, epoch 0) with local:") and lines[0].endswith(": warning")
     assert lines[1].startswith("demo: warning: ")
     assert len(lines) == 2 + len(status(pair.alpha)["problems"]) == 4
-    assert lines[2].endswith(": remove it, or take it out of [files demo]")
+    assert lines[2].endswith(": remove it, or take it out of set demo")
     assert lines[3].endswith(": hotpair tables")

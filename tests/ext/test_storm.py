@@ -11,7 +11,8 @@ import pytest
 
 from hotpair import config, locks, marks, paths, quiet, storm, watch, watchdog
 from hotpair.cmd import syncr
-from hotpair.config import Config, FilesSet
+from hotpair.config import Config
+from hotpair.filesset import FilesSet
 
 FILES = FilesSet("etc", ("/etc/app/x.conf",), 6, "store", 0.0, "newest")
 WANTED = Config(config.Node("alpha", "ssh:beta", "root", 22, "/k", "/h", 5.0, 60.0, 32768), {"etc": FILES})

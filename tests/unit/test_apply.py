@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from hotpair import apply, beneath, keep, meta, paths, quiet, scan
+from hotpair import apply, beneath, exchange, keep, meta, paths, quiet, scan
 from hotpair.apply import Decided
-from hotpair.config import FilesSet
 from hotpair.exits import Fail
+from hotpair.filesset import FilesSet
 from hotpair.scan import State, Unsettled
 
 LIVE = "/srv/d/f"
@@ -353,6 +353,26 @@ def judge(live: Path, change: Decided, old: Thing, new: Thing, wrote: list[Thing
     return f"{ended}: {left} left in the inbox" if left else ""
 
 
+def test_what_a_user_writes_into_the_new_file_before_it_is_taken_back_is_kept(
+    live: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FILE.make(live)
+    change, real = decided(NEW_FILE), exchange.same
+
+    def same(came_out: os.stat_result | None, found: os.stat_result) -> bool:
+        if see(live) == NEW_FILE:
+            live.write_bytes(USERS.content)
+            return False
+        return real(came_out, found)
+
+    monkeypatch.setattr(exchange, "same", same)
+    with pytest.raises(Unsettled):
+        apply.apply(FILES, change)
+    assert see(live) == FILE
+    assert USERS in kept()
+    assert inbox(live) == []
+
+
 @pytest.mark.parametrize("now", ["nothing", "file", "directory"])
 def test_directory_with_entries_that_a_crash_left_in_the_inbox_goes_back_to_its_place(live: Path, now: str) -> None:
     left = live.parent / ".hotpair/demo" / apply._swap_name(LIVE)
@@ -422,6 +442,7 @@ def test_a_user_who_never_rests_loses_nothing(live: Path, how: str) -> None:
         user.join(60)
         assert not user.is_alive()
         applied += ended == "applied"
+        apply.recover(FILES, LIVE)  # as the next look does, which finds the path's ctime moved
         now = see(live)
         if wrote[-1] not in {now, NOTHING, *kept()}:
             broken.append(f"round {round_}: {ended}: {wrote[-1]} is lost, {now} is live")

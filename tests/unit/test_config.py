@@ -5,12 +5,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from iniconfig import IniConfig
 
-from hotpair import config, globs, paths
-from hotpair.config import FilesSet
+from hotpair import config, filesset, globs, paths, treeset
 from hotpair.exits import ConfigFail
+from hotpair.filesset import FilesSet
+from hotpair.options import Option
+from hotpair.treeset import BigFile, Share, TreeSet
 
 SHIPPED = Path(__file__).parents[2] / "etc/hotpair/hotpair.ini"
+KINDS = "write [node], [files NAME] or [tree NAME]"
 NODE = "[node]\nname = alpha\npeer = ssh:beta\n"  # the text under test begins at line 4
 Write = Callable[[str], Path]
 
@@ -62,6 +66,27 @@ def test_every_option_is_taken_as_written(write: Write) -> None:
     assert found.sets["a-1"] == FilesSet("a-1", ("/a", "/b"), 0, "beside", 2.0, "beta")
 
 
+def test_what_is_not_written_of_a_tree_has_its_default(write: Write) -> None:
+    write(NODE + "[tree home]\nroot = /srv/home\n")
+    found = config.load().sets["home"]
+    assert isinstance(found, TreeSet)
+    assert found[:3] == ("home", "/srv/home", ((), ()))
+    never, half = BigFile(float("inf"), 0.0), Share(50.0, True)
+    assert found[4:] == (6, 0.0, never, "newest", half, False, "", "", 8000)
+
+
+def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
+    text = "[tree h]\nroot = /h\nfilter =\n  - a\n  + b/\ntempfiles = *~\nkeep = 0\nsettle = 2\nbigfile = 1M 60\n"
+    text += "prefer = hold\nmax-delete = 30\none-file-system = yes\nstandby-file = /s\nbanned = x y\nwatches = 5\n"
+    write(NODE + text)
+    found = config.load().sets["h"]
+    assert isinstance(found, TreeSet)
+    assert found[:3] == ("h", "/h", (("- a", "+ b/"), ("*~",)))
+    assert found[4:] == (0, 2.0, BigFile(1 << 20, 60.0), "hold", Share(30.0, False), True, "/s", "x y", 5)
+    judged = {path: found.covers("/h/" + path) for path in ("a", "b", "d/a", "a/b", "x~")}
+    assert judged == {"a": False, "b": True, "d/a": False, "a/b": False, "x~": False}
+
+
 @pytest.mark.parametrize(
     "text, expected",
     [
@@ -70,10 +95,8 @@ def test_every_option_is_taken_as_written(write: Write) -> None:
             "6: unknown key 'kep': write one of generations, keep, paths, prefer, settle",
             id="unknown key",
         ),
-        pytest.param(
-            "[Files etc]\npaths = /a\n", "4: unknown section [Files etc]: write [node] or [files NAME]", id="kind"
-        ),
-        pytest.param("[files]\npaths = /a\n", "4: unknown section [files]: write [node] or [files NAME]", id="no name"),
+        pytest.param("[Files etc]\npaths = /a\n", "4: unknown section [Files etc]: " + KINDS, id="kind"),
+        pytest.param("[files]\npaths = /a\n", "4: unknown section [files]: " + KINDS, id="no name"),
         pytest.param(
             "[files a]\npaths = /a\n[files a]\npaths = /b\n",
             "6: duplicate section 'files a': write it once",
@@ -198,6 +221,132 @@ def test_a_mistake_in_a_set_is_said_with_its_line(write: Write, text: str, expec
 @pytest.mark.parametrize(
     "text, expected",
     [
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nfilter =\n    - *.o\n    exclude b\n",
+            "8: 'exclude b' is no rule that hotpair knows: write `- PATTERN` to leave out, `+ PATTERN` to share",
+            id="no rule",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nfilter =\n    -p *.o\n",
+            "7: '-p *.o' has no space after its sign, and modifiers are not known: write `- PATTERN`",
+            id="a modifier of rsync",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nfilter = - re:(\n",
+            "6: '(' is no regular expression of Python: missing ), unterminated subpattern at position 0",
+            id="regular expression",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nfilter = - a/../b\n",
+            "6: 'a/../b' can match no path: write it without //, . and ..; / at its start is the root",
+            id="pattern that matches nothing",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\ntempfiles =\n    *.tmp\n    - x\n",
+            "8: '- x' has a sign: write x",
+            id="tempfile with a sign",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\ntempfiles = d/x\n",
+            "6: 'd/x' is more than a name: write a rule of filter, `- d/x`",
+            id="tempfile with a slash",
+        ),
+        pytest.param("[tree a]\nroot = /srv/*\n", "5: '/srv/*' is a glob: name one directory", id="glob"),
+        pytest.param("[tree a]\nroot = srv\n", "5: 'srv' is a relative path: write /srv", id="relative"),
+        pytest.param(
+            "[tree a]\nroot = /\n",
+            "5: '/' is not a plain path: write it without //, . and .. and no / at its end",
+            id="the root of all",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\n[tree b]\nroot = /srv/a/b\n",
+            "7: '/srv/a/b' overlaps set 'a': leave it in one set",
+            id="a tree in a tree",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a/b\n[tree b]\nroot = /srv/a\n",
+            "7: '/srv/a' overlaps set 'a': leave it in one set",
+            id="a tree around a tree",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\n[tree b]\nroot = /srv/a\n",
+            "7: '/srv/a' overlaps set 'a': leave it in one set",
+            id="one tree twice",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\n[files b]\npaths =\n /srv/b\n /srv/a/d/f\n",
+            "9: '/srv/a/d/f' is already in set 'a': leave it out",
+            id="a file in a tree",
+        ),
+        pytest.param(
+            "[files b]\npaths = /srv/a/*.conf\n[tree a]\nroot = /srv/a\n",
+            "5: '/srv/a/*.conf' is already in set 'a': leave it out",
+            id="a glob in a tree",
+        ),
+        pytest.param(
+            "[files a]\npaths = /etc/a\n[tree a]\nroot = /srv/a\n",
+            "6: set 'a' is there twice: give each set its own name",
+            id="one name for two kinds",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /var\n",
+            "5: '/var' holds /var/lib/hotpair, of this node alone: name a directory below",
+            id="our state is below",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /etc/hotpair\n",
+            "5: '/etc/hotpair' holds /etc/hotpair/hotpair.ini, of this node alone: name a directory below",
+            id="our configuration is below",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /var/lib/hotpair/x\n",
+            "5: '/var/lib/hotpair/x' is hotpair's own, of this node alone: leave it out",
+            id="in our state",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nbigfile = 1G\n",
+            "6: bigfile cannot be '1G': write SIZE DELAY, such as 1G 300",
+            id="bigfile without a delay",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nmax-delete = half\n",
+            "6: max-delete cannot be 'half': write a number, or a percentage such as 50%",
+            id="max-delete",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\none-file-system = 1\n",
+            "6: one-file-system cannot be '1': write yes or no",
+            id="one-file-system",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nstandby-file = run/x\n",
+            "6: standby-file cannot be 'run/x': write an absolute path",
+            id="standby-file",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\ngenerations = beside\n",
+            "6: unknown key 'generations': write one of " + ", ".join(sorted(treeset.OPTIONS)),
+            id="key of a files set",
+        ),
+    ],
+)
+def test_a_mistake_in_a_tree_is_said_with_its_line(write: Write, text: str, expected: str) -> None:
+    assert only(write, NODE + text) == expected
+
+
+def test_a_tree_without_a_root_is_said_with_its_line(write: Write) -> None:
+    expected = "4: root is missing: write `root =` and an absolute path"
+    assert said(write, NODE + "[tree a]\nkeep = 3\n")[0] == expected
+
+
+def test_a_root_beside_what_is_not_shared_is_sound(write: Write) -> None:
+    text = "[tree a]\nroot = /srv/a\n[tree b]\nroot = /srv/ab\n[tree c]\nroot = /var/lib/hotpairs\n"
+    assert said(write, NODE + text + "[files d]\npaths = /srv/a.conf\n") == []
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
         pytest.param("peer = ssh:b\n", "1: name is missing", id="no name"),
         pytest.param("name = a\n", "1: peer is missing", id="no peer"),
         pytest.param("name = a b\npeer = ssh:b\n", "2: name cannot be 'a b'", id="name"),
@@ -272,7 +421,7 @@ def test_a_link_at_the_end_of_a_path_is_a_file_of_the_set(write: Write, tmp_path
     ],
 )
 def test_a_glob_matches_as_in_a_shell(pattern: str, path: str, yes: bool) -> None:
-    assert config.matches(path, pattern) is yes
+    assert globs.matches(path, pattern) is yes
 
 
 @pytest.mark.parametrize(
@@ -300,15 +449,33 @@ def _uncommented() -> str:
     return re.sub(r"^#(?! |$)|^#(?=    \S)", "", SHIPPED.read_text(), flags=re.MULTILINE)
 
 
-def test_the_shipped_file_has_every_option_with_its_default(write: Write) -> None:
-    file = write(_uncommented())
+every_kind = pytest.mark.parametrize(
+    "section, page, options, required",
+    [
+        pytest.param("node", "[node]", config.NODE, {"name", "peer"}, id="node"),
+        pytest.param("files etc", "[files NAME]", filesset.OPTIONS, {"paths"}, id="files"),
+        pytest.param("tree home", "[tree NAME]", treeset.OPTIONS, {"root"}, id="tree"),
+    ],
+)
+
+
+def test_the_shipped_file_is_sound_with_every_option_switched_on(write: Write) -> None:
+    write(_uncommented())
     assert config.examine()[1] == []
-    text = file.read_text()
-    written = {key for key in re.findall(r"^([a-z-]+) =", text, re.MULTILINE)}
-    assert written == set(config.NODE) | set(config.FILES)
-    for key, option in (config.NODE | config.FILES).items():
-        if option.default:
-            assert re.search(rf"^{key} = {re.escape(option.default)}$", text, re.MULTILINE), key
+
+
+def test_the_shipped_file_has_a_section_of_each_kind() -> None:
+    assert list(IniConfig(str(SHIPPED), _uncommented()).sections) == ["node", "files etc", "tree home"]
+
+
+@every_kind
+def test_the_shipped_file_has_every_option_with_its_default(
+    section: str, page: str, options: dict[str, Option], required: set[str]
+) -> None:
+    written = IniConfig(str(SHIPPED), _uncommented()).sections[section]
+    assert list(written) == list(options)
+    for key, option in options.items():
+        assert written[key] == option.default or not option.default, key
 
 
 def test_the_shipped_file_asks_for_what_has_no_default(write: Write) -> None:
@@ -325,11 +492,22 @@ def test_every_option_of_the_shipped_file_is_explained() -> None:
             assert paragraph.startswith("# ") or paragraph.startswith("[node]"), paragraph
 
 
-def test_the_man_page_has_every_option_with_its_default() -> None:
+def test_the_shipped_file_says_of_every_option_without_a_default_what_nothing_means() -> None:
+    for paragraph in SHIPPED.read_text().split("\n\n"):
+        for key in re.findall(r"^#([a-z-]+) =", paragraph, re.MULTILINE):
+            if any(key in kind and not kind[key].default for kind in (config.NODE, filesset.OPTIONS, treeset.OPTIONS)):
+                assert "efault" in paragraph, key
+
+
+@every_kind
+def test_the_man_page_has_every_option_with_its_default(
+    section: str, page: str, options: dict[str, Option], required: set[str]
+) -> None:
     text = (Path(__file__).parents[2] / "docs/man/hotpair.ini.5").read_text()
-    options = config.NODE | config.FILES
-    found = re.split(r"^\.It Cm ", text, flags=re.MULTILINE)[1:]
+    about = re.split(r"^\.S[sh] ", text.partition(f"\n.Ss {page}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    found = re.split(r"^\.It Cm ", about, flags=re.MULTILINE)[1:]
     assert [entry.split("\n")[0] for entry in found] == list(options)
-    for entry, option in zip(found, options.values(), strict=True):
+    for entry, (key, option) in zip(found, options.items(), strict=True):
         said = f"\nThe default is\n.Li {option.default} .\n", f"\nThe default is\n.Pa {option.default} .\n"
-        assert "Must be given" in entry if not option.default else any(text in entry for text in said), entry
+        none = "Must be given" if key in required else "By default there is none."
+        assert none in entry if not option.default else any(text in entry for text in said), entry

@@ -13,6 +13,7 @@ BASE = State("file", 3, 0o644, 0, 0, 100, OLD, ())
 OURS = BASE._replace(digest="ours", mtime_ns=200)
 THEIRS = BASE._replace(digest="theirs", mtime_ns=300)
 CHMOD = BASE._replace(mode=0o600, mtime_ns=900)
+DIRECTORY = State("directory", 0, 0o755, 0, 0, 0, "", ())
 LINK = State("link", 0, 0, 0, 0, 150, "target", ())
 
 HAVE, TAKE, LOST, HELD = (Answer(word) for word in ("have", "take", "lost", "held"))
@@ -55,6 +56,14 @@ CASES = [  # base, there, here, agreed, from_peer, prefer, answer
         id="both changed metadata, theirs newer",
     ),
     pytest.param(BASE, LINK, OURS, BASE, False, "newest", LOST_OF_TWO, id="a link there, a newer file here"),
+    pytest.param(
+        *(None, DIRECTORY, OURS, None, False, "here", TAKE_OF_TWO), id="a directory there, a preferred file here"
+    ),
+    pytest.param(None, OURS, DIRECTORY, None, False, "newest", LOST_OF_TWO, id="a file there, a directory here"),
+    pytest.param(
+        *(DIRECTORY, OURS, DIRECTORY._replace(mode=0o700), DIRECTORY, False, "here", TAKE_OF_TWO),
+        id="became a file there, metadata of the directory changed here",
+    ),
 ]
 
 

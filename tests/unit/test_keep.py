@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotpair import keep, paths, scan
-from hotpair.config import FilesSet
+from hotpair.filesset import FilesSet
 from hotpair.scan import State
 
 LIVE = "/srv/f"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hotpair import config, marks, paths, storm, watch
-from hotpair.config import Config, FilesSet
+from hotpair import config, folder, marks, paths, storm, watch, watched
+from hotpair.config import Config
 from hotpair.exits import ConfigFail
+from hotpair.filesset import FilesSet
 
 SBIN = "/usr/local/sbin"
 SHIPPED = Path(__file__).parents[2]
@@ -43,7 +44,8 @@ def entries(text: str) -> list[str]:
 
 
 def test_parents_are_watched_once_each_and_sorted(root: Path) -> None:
-    assert watch.directories(files("/etc/app/b", "/etc/hosts", "/etc/app/*.conf", "/motd")) == ["/", "/etc", "/etc/app"]
+    listed = files("/etc/app/b", "/etc/hosts", "/etc/app/*.conf", "/motd")
+    assert watched.directories(listed) == ["/", "/etc", "/etc/app"]
 
 
 def test_a_globbed_parent_is_every_directory_it_matches(root: Path) -> None:
@@ -52,8 +54,8 @@ def test_a_globbed_parent_is_every_directory_it_matches(root: Path) -> None:
     (root / "etc/app/file").write_text("")
     (root / "etc/app/link").symlink_to("one")
     found = files("/etc/app/*/x.conf")
-    assert watch.directories(found) == ["/etc/app/one", "/etc/app/two"]
-    assert watch.left_out(found) == []
+    assert watched.directories(found) == ["/etc/app/one", "/etc/app/two"]
+    assert watched.left_out(found) == []
 
 
 def test_a_further_directory_renumbers_none(root: Path) -> None:
@@ -63,8 +65,8 @@ def test_a_further_directory_renumbers_none(root: Path) -> None:
 
 
 def test_an_id_is_the_same_on_every_machine_and_a_word_of_syncr() -> None:
-    assert watch.watch_id("/etc") == "c705abfb"
-    assert watch.watch_id("/etc/\udcff").isalnum()
+    assert folder.watch_id("/etc") == "059ffe07bbfb"
+    assert folder.watch_id("/etc/\udcff").isalnum()
 
 
 def test_the_shipped_example_is_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +91,7 @@ def test_a_line_is_constant(root: Path) -> None:
     assert place == f"{root}/etc"
     assert mask == "IN_CLOSE_WRITE,IN_MOVED_TO,IN_MOVED_FROM,IN_DELETE,IN_ATTRIB,recursive=false"
     guard = f"test -e {root}/etc/incron.d/hotpair-etc && "
-    assert command == f"{guard}HOTPAIR_ROOT={root} exec nice -n -15 {SBIN}/syncr etc c705abfb"
+    assert command == f"{guard}HOTPAIR_ROOT={root} exec nice -n -15 {SBIN}/syncr etc 059ffe07bbfb"
 
 
 HOSTILE = " \t\n\x1b;'\"\\$()&|<>#!~{}`,^\udcff\u2028"
@@ -100,22 +102,22 @@ def test_a_directory_that_a_shell_or_incrond_would_misread_is_left_out(root: Pat
     name = f"a{character}b"
     (root / "etc/app" / name).mkdir()
     found = files("/etc/app/*/x.conf")
-    assert watch.directories(found) == []
-    assert [one.live for one in watch.left_out(found)] == [f"/etc/app/{name}"]
+    assert watched.directories(found) == []
+    assert [one.live for one in watched.left_out(found)] == [f"/etc/app/{name}"]
     assert len(entries(watch.table(found, SBIN))) == 1
 
 
 @pytest.mark.parametrize("name", ["-rf", "a+b@c=d:e%f", "grün", ".dot", "UPPER_1"])
 def test_plain_names_are_watched(root: Path, name: str) -> None:
     (root / "etc/app" / name).mkdir()
-    assert watch.directories(files(f"/etc/app/{name}/x")) == [f"/etc/app/{name}"]
+    assert watched.directories(files(f"/etc/app/{name}/x")) == [f"/etc/app/{name}"]
 
 
 def test_what_cannot_be_watched_is_listed_with_why(root: Path) -> None:
     (root / "etc/app/file").write_text("")
     deep = "/etc/app" + "/x" * 400
     os.makedirs(f"{root}{deep}")
-    found = watch.left_out(files("/etc/gone/x", "/etc/app/file/x", f"{deep}/x"))
+    found = watched.left_out(files("/etc/gone/x", "/etc/app/file/x", f"{deep}/x"))
     assert [(one.live, one.why) for one in found] == [
         ("/etc/app/file", "not a directory"),
         (deep, "its name is too long for a line of incrond"),
@@ -156,7 +158,7 @@ def test_write_makes_everything_and_the_next_write_touches_nothing(root: Path) -
     assert before == [(path, path.stat().st_ino, path.stat().st_mtime_ns) for path in (table, cron)]
     assert table.stat().st_mode & 0o777 == 0o644
     assert sorted(os.listdir(root / "etc/incron.d")) == ["hotpair-app", "hotpair-etc"]
-    marks.add("etc", "c705abfb")
+    marks.add("etc", "059ffe07bbfb")
     assert os.path.exists(marks.canary("app"))
     assert os.stat(root / "var/lib/hotpair").st_mode & 0o777 == 0o700
 

@@ -3,12 +3,13 @@
 import argparse
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from hotpair import config, log, paths
+from hotpair import config, log, options, paths
 from hotpair.exits import ConfigFail, Fail, NoInput
 
 EPILOG = """examples:
@@ -21,6 +22,7 @@ EPILOG = """examples:
   hotpair retry                              what waits for its next attempt is due now
   hotpair tables --dry-run                   what would change in incrond's tables and cron's file
   hotpair import syncr.ini OLD -o NEW        convert a syncr.ini of Syncr's own format
+  hotpair import clsync-rules FILE           print the filter of a tree that a rules file of clsync is
 
 exit: 0 done; status: 0 ok, 1 warning, 2 critical; 64 usage, 66 no such path or generation, 73 cannot be written,
       75 left for later (peer away, not yet there), 77 not root, 78 configuration"""
@@ -120,6 +122,19 @@ def _retry(options: argparse.Namespace) -> int:
     return conflicts.retry(config.load(), options.set)
 
 
+def _approve(options: argparse.Namespace) -> int:
+    from hotpair import brake, run
+
+    scope = run.scope(config.load(), options.of)
+    count = brake.approve(scope)
+    if not count:
+        raise NoInput(f"{options.of} holds nothing back", "see `hotpair status`")
+    with run.alone(scope, 10.0):
+        code = run.run(scope, force=True)
+    print(f"{options.of}: {count} deletes approved{'' if code == os.EX_OK else ': sent as soon as can be'}")
+    return code
+
+
 def _tables(options: argparse.Namespace) -> int:
     from hotpair import watch
 
@@ -148,17 +163,18 @@ def _key(node: config.Node) -> str:
 
 
 def _import(options: argparse.Namespace) -> int:
-    from hotpair import convert
+    from hotpair import convert, convert_clsync
 
+    converts = {"syncr.ini": convert.convert, "clsync-rules": convert_clsync.convert}
     try:
         with open(options.file, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            text = convert.convert(file.read())
+            text = converts[options.what](file.read())
     except OSError as error:
-        raise NoInput(f"{options.file}: {error.strerror}", "name the syncr.ini of Syncr") from error
+        raise NoInput(f"{options.file}: {error.strerror}", "name the file to convert") from error
     if options.output:
         _write_new(options.output, text)
     else:
-        print(text, end="")
+        sys.stdout.buffer.write(text.encode(errors="surrogateescape"))  # byte for byte, whatever the locale
     return os.EX_OK
 
 
@@ -185,11 +201,12 @@ JSON = Argument(("--json",), {"action": "store_true", "help": "for machines"})
 DRY = Argument(("-n", "--dry-run"), {"action": "store_true", "help": "say what would be done, and do nothing"})
 PATH = Argument(("path",), {"metavar": "PATH", "help": "a file of a set, as the configuration names it"})
 NUMBER = Argument(
-    ("number",), {"metavar": "N", "nargs": "?", "type": config.number, "default": 1, "help": "1 when not given"}
+    ("number",), {"metavar": "N", "nargs": "?", "type": options.number, "default": 1, "help": "1 when not given"}
 )
 TAKE = Argument(("--take",), {"choices": ("here", "peer"), "required": True, "help": "whose content shall be live"})
 SET = Argument(("set",), {"metavar": "SET", "nargs": "?", "help": "one set; all when none is named"})
-WHAT = Argument(("what",), {"choices": ("syncr.ini",), "help": "the format that is converted"})
+OF = Argument(("of",), {"metavar": "SET", "help": "the set that is held"})
+WHAT = Argument(("what",), {"choices": ("syncr.ini", "clsync-rules"), "help": "the format that is converted"})
 FILE = Argument(("file",), {"metavar": "FILE", "help": "the file to convert"})
 OUTPUT = Argument(("-o", "--output"), {"metavar": "OUT", "help": "write it there, where nothing must be yet"})
 
@@ -200,6 +217,7 @@ COMMANDS = {
     "restore": Command("put a kept content in the place of the live one", (PATH, NUMBER, DRY), _restore),
     "conflicts": Command("list what both nodes changed", (JSON,), _conflicts),
     "resolve": Command("end a conflict", (PATH, TAKE), _resolve),
+    "approve": Command("let the deletes of a tree pass that were held as too many", (OF,), _approve),
     "retry": Command("run what waits for its next attempt, or was given up, now", (SET,), _retry),
     "tables": Command("write incrond's tables and cron's file from the configuration", (DRY,), _tables),
     "import": Command("convert a configuration of another program", (WHAT, FILE, OUTPUT), _import),

@@ -1,79 +1,135 @@
-"""psync [SET...]: compare whole sets with the peer both ways, repair what no event announced, retry what is due."""
+"""psync [SET|PATH...]: compare with the peer both ways, repair what no event announced, retry what is due."""
 
 import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
-from hotpair import archive, config, log, marks, quiet, run, tasks, watchdog
-from hotpair.compare import Difference
+from hotpair import archive, compare, config, detect, log, marks, quiet, run, tasks, watchdog
 from hotpair.detect import Scope
+from hotpair.exits import Fail, UsageFail
+from hotpair.treeset import TreeSet
 
 WAIT = 60.0  # seconds a sweep waits for the run under way, which may be sitting out a storm
+QUIET = 600.0  # seconds until --until-quiet says that the nodes do not come to rest
 EPILOG = """examples:
   psync                    compare every set with the peer and repair both sides
   psync etc                only the set `etc`
+  psync /srv/home/anna     only this directory of a tree, with all below it
   psync --dry-run          say what a run would do, and do nothing
+  psync --check --checksum read everything on both nodes, say what differs, and do nothing
   psync --force            also what is held back by a pause after failures
 
 cron runs `psync --cron` every 15 minutes and `psync --retry` every minute (see `hotpair tables`).
 
-exit: 0 in sync, 75 something is left for later (peer away, held, still moving), 78 configuration, 64 usage"""
+exit: 0 in sync, 75 something is left for later (peer away, held, still moving), 78 configuration, 64 usage;
+      with --check: 0 equal, 1 it could not be told, 2 they differ, 3 they differ by what is under way"""
+SWITCHES = {
+    ("-n", "--dry-run"): "print the plan, change nothing on either node",
+    ("-f", "--force"): "do not wait for the pause after a failure",
+    ("--once",): "one pass, whatever it leaves",
+    ("--until-quiet",): "pass after pass, until one finds nothing to do",
+    ("-k", "--skip-initial"): "send what is known to have changed, and compare nothing",
+    ("--check",): "say what differs on the two nodes, and repair nothing",
+    ("-l", "--lite"): "with --check: kinds and sizes alone, and no word of what is under way",
+    ("-c", "--checksum"): "with --check: read all contents again, whatever size and times say",
+    ("--json",): "print the result as JSON",
+    ("--cron",): "be silent when all is well, report to syslog otherwise",
+    ("--retry",): "cron's minute job: retry, run due commands, watch incrond",
+}
 
 
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="psync", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    words.add_argument("sets", nargs="*", metavar="SET", help="sets of hotpair.ini; all when none is named")
-    words.add_argument("-n", "--dry-run", action="store_true", help="print the plan, change nothing on either node")
-    words.add_argument("-f", "--force", action="store_true", help="do not wait for the pause after a failure")
-    words.add_argument("--json", action="store_true", help="print the result as JSON")
-    words.add_argument("--cron", action="store_true", help="be silent when all is well, report to syslog otherwise")
-    words.add_argument("--retry", action="store_true", help="cron's minute job: retry, run due commands, watch incrond")
+    words.add_argument("what", nargs="*", metavar="SET|PATH", help="sets of hotpair.ini, or paths in them; else all")
+    for names, text in SWITCHES.items():
+        words.add_argument(*names, action="store_true", help=text)
     return words
 
 
 def main(argv: Sequence[str]) -> int:
-    """Sweep. Returns an os.EX_* value."""
+    """Sweep. Returns an os.EX_* value, or with --check what psync's rcheck returned."""
     options = parser().parse_args(argv)
     log.person = not (options.cron or options.retry)
+    if (options.lite or options.checksum) and not options.check:
+        raise UsageFail("--lite and --checksum go with --check", "see `psync --help`")
     configuration = config.load()
-    names = options.sets or list(configuration.sets)
-    scopes = [run.scope(configuration, name) for name in names]
+    scopes = [_scope(configuration, word, options.checksum) for word in options.what or configuration.sets]
     if options.dry_run:
         return _dry_run(scopes, options.json)
+    if options.check:
+        return _check(scopes, options)
     if options.retry:
         watchdog.minute(configuration)  # first, so that what it puts back is looked at in the same minute
         code = max([_retry(scope) for scope in scopes], default=os.EX_OK)
     else:
-        by_hand = not options.cron
-        results = {scope.files.name: _sweep(scope, options.force or by_hand) for scope in scopes}
-        code = max([result.code for result in results.values()], default=os.EX_OK)
-        if by_hand:
-            _print(results, options.json)
+        code = _sweeps(scopes, options)
     failed = tasks.run_due(archive.connect(), force=options.force)
     return os.EX_TEMPFAIL if failed else code
 
 
-def _sweep(scope: Scope, force: bool) -> run.Result:
-    with run.alone(scope, WAIT):
-        return run.sweep(scope, force)
+def _scope(configuration: config.Config, word: str, reread: bool) -> Scope:
+    if not word.startswith("/"):
+        return run.scope(configuration, word)._replace(reread=reread)
+    path = os.path.normpath(word)
+    files = configuration.of(path)
+    below = path if files.covers(path) or files.covers(path, True) else ""
+    return run.scope(configuration, files.name)._replace(below=below, reread=reread)
+
+
+def _sweeps(scopes: list[Scope], options: argparse.Namespace) -> int:
+    results = {scope.below or scope.files.name: _sweep(scope, options) for scope in scopes}
+    if not options.cron:
+        _print(results, options.json)
+    return max([result.code for result in results.values()], default=os.EX_OK)
+
+
+def _sweep(scope: Scope, options: argparse.Namespace) -> run.Result:
+    from hotpair import progress
+
+    force, rounds = options.force or not options.cron, 1 if options.once else run.ROUNDS
+    bar = sys.stderr.isatty() and not options.cron and not options.json
+    deadline = time.monotonic() + QUIET
+    with run.alone(scope, WAIT), progress.shown(scope.files.name) if bar else nullcontext(detect.silent) as report:
+        scope = scope._replace(progress=report)
+        if options.skip_initial:
+            return run.Result(run.run(scope, force), compared=False)
+        result = run.sweep(scope, force, rounds)
+        while options.until_quiet and _restless(scope, result) and time.monotonic() < deadline:
+            result = run.sweep(scope, force, rounds)
+        return result
+
+
+def _restless(scope: Scope, result: run.Result) -> bool:
+    if any(problem.kind in ("peer", "unmounted", "standby", "brake") for problem in scope.archive.problems()):
+        return False
+    return bool(result.code or result.repaired) or marks.waiting(scope.files.name)
 
 
 def _retry(scope: Scope) -> int:
     """Run a set that has something left: marks, a run cut short, or paths that are not as agreed."""
     name = scope.files.name
-    if not (marks.waiting(name) or marks.unfinished(name)) and quiet.unchanged(name):
+    if not (marks.waiting(name) or marks.unfinished(name)) and _at_rest(scope):
         return os.EX_OK
     return run.unless_under_way(scope) or os.EX_OK
+
+
+def _at_rest(scope: Scope) -> bool:
+    """Say whether nothing waits: of a tree as the archive knows, for a look at all of it is the sweep's business."""
+    if isinstance(scope.files, TreeSet):
+        return not scope.archive.pending()
+    return quiet.unchanged(scope.files.name)
 
 
 def _dry_run(scopes: list[Scope], as_json: bool) -> int:
     from hotpair import plan
 
-    lines = {scope.files.name: plan.plan(scope) for scope in scopes}
+    lines = {scope.below or scope.files.name: plan.plan(scope) for scope in scopes}
     if as_json:
         print(json.dumps(lines, indent=1))
     else:
@@ -81,8 +137,27 @@ def _dry_run(scopes: list[Scope], as_json: bool) -> int:
             for line in found:
                 print(log.escape(f"{name}: {line}"))
             if not found:
-                print(f"{name}: nothing to do")
+                print(log.escape(f"{name}: nothing to do"))
     return os.EX_OK
+
+
+def _check(scopes: list[Scope], options: argparse.Namespace) -> int:
+    from hotpair import verify
+
+    reports, code = {}, verify.EQUAL
+    for scope in scopes:
+        try:
+            reports[scope.below or scope.files.name] = report = verify.verify(scope, options.lite)
+        except Fail as fail:
+            log.error(str(fail))
+            code = max(code, verify.FAILED)
+            continue
+        code = report.code if report.code in (verify.DIVERGED, verify.UNDER_WAY) and code != verify.DIVERGED else code
+    for name, report in {} if options.json else reports.items():
+        print("\n".join(f"{name}: {line}" for line in verify.as_lines(report) or ["equal on both nodes"]))
+    if options.json:
+        print(json.dumps({name: verify.as_json(report) for name, report in reports.items()}, indent=1))
+    return code
 
 
 def _print(results: dict[str, run.Result], as_json: bool) -> None:
@@ -95,10 +170,13 @@ def _print(results: dict[str, run.Result], as_json: bool) -> None:
         print()
         return
     for name, result in results.items():
-        print(f"{name}: {'in sync' if not result.code else 'NOT in sync'}, {result.repaired} repaired")
+        said = f"{'NOT ' * bool(result.code)}in sync, {result.repaired} repaired"
+        if not result.compared:
+            said = "something is left for later" if result.code else "sent what had changed"
+        print(log.escape(f"{name}: {said}"))
         for difference in result.differences:
             print(log.escape(f"  {_where(difference)}"))
 
 
-def _where(difference: Difference) -> str:
+def _where(difference: compare.Difference) -> str:
     return f"{difference.path}: differs"

@@ -9,7 +9,7 @@ from hotpair.exits import UsageFail
 
 TYPE_CHECKING = False  # what an event imports before it knows that there is work is counted in microseconds
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 USAGE = """usage: syncr SET ID
 
@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) != 2 or not _word(argv[0]) or not _word(argv[1]):
         raise UsageFail("two words are wanted, a set and a watch", "see `syncr --help`")
     set_name, watch = argv
-    if watch == marks.CANARY:
-        marks.answer(set_name)
+    if watch.startswith(marks.CANARY):
+        marks.answer(set_name, watch)
         return os.EX_OK
     try:
         marks.add(set_name, watch)
@@ -61,15 +61,21 @@ def _word(text: str) -> bool:
 
 def _quiet(set_name: str) -> bool:
     """Clear the marks and look with stat alone; again when the peer's change was just being put in place."""
-    from hotpair import quiet
-
-    marks.take(set_name)
-    if not quiet.unchanged(set_name) and not (locks.wait_for_state(set_name) and quiet.unchanged(set_name)):
+    watches = marks.take(set_name)
+    if not _unchanged(set_name, watches) and not (locks.wait_for_state(set_name) and _unchanged(set_name, watches)):
         return False
     if not storm.sit_out(set_name):
         return False
     marks.done(set_name)
     return True
+
+
+def _unchanged(set_name: str, watches: Iterable[str]) -> bool:
+    from hotpair import folder, quiet
+
+    if folder.indexed(set_name):
+        return all(folder.unchanged(set_name, watch) for watch in watches)
+    return quiet.unchanged(set_name)
 
 
 def _packages() -> None:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from hotpair import archive, config, log, run, tasks
+from hotpair import archive, config, log, run, tasks, watch
 from hotpair.exits import Fail, Refused, UsageFail
 from hotpair.receive import Reception
 from hotpair.wire import Wire
@@ -39,8 +39,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         reception.serve()
     finally:
+        blind = watch.follow(scope.files, reception.new_folders)
         scope.archive.db.close()  # SQLite must not be carried through fork(2) with a file open
-        _commands(set_name)
+        _afterwards(set_name, blind)
     return os.EX_OK
 
 
@@ -54,12 +55,12 @@ def _set_name(argv: Sequence[str]) -> str:
     return match[1]
 
 
-def _commands(set_name: str) -> None:
-    """Run the owed commands in a process of their own, so that the peer need not wait for them."""
+def _afterwards(set_name: str, blind: bool) -> None:
+    """Do in a process of its own what the peer need not wait for: owed commands, and a look at what incrond missed."""
     db = archive.connect()
     owed = tasks.waiting(db)
     db.close()
-    if not owed or os.fork():
+    if not (owed or blind) or os.fork():
         return
     try:
         os.setsid()
@@ -67,6 +68,8 @@ def _commands(set_name: str) -> None:
         for fd in (0, 1, 2):
             os.dup2(nothing, fd)
         tasks.run_due(archive.connect(), set_name)
+        if blind:
+            run.after_blindness(run.scope(config.load(), set_name))
     except Fail as fail:
         log.error(str(fail))
     finally:

@@ -1,0 +1,89 @@
+"""Survey: look at a set, of either kind, and index what is as agreed for the quiet look of the next event."""
+
+from collections.abc import Iterable
+
+from hotpair import keep, listed, locks, tree, watch
+from hotpair.archive import Row
+from hotpair.detect import Change, Scope, Survey
+from hotpair.scan import Unsettled
+from hotpair.treeset import TreeSet
+
+
+def survey(scope: Scope, absences: dict[str, float], folders: Iterable[str] | None = None) -> Survey:
+    """Look at a set. `absences` remembers, between looks of one run, since when a path was missing.
+
+    folders: those of a tree to be looked at; the whole of it when None.
+    """
+    if isinstance(scope.files, TreeSet):
+        return tree.survey(scope, scope.files, absences, folders)
+    with locks.state(scope.files.name):
+        return listed.survey(scope, scope.files, absences)
+
+
+def index(scope: Scope, changed: Iterable[str]) -> None:
+    """Index anew what these paths are part of. The caller holds the state lock."""
+    if isinstance(scope.files, TreeSet):
+        tree.index(scope, scope.files, {path.rpartition("/")[0] for path in changed})
+    else:
+        listed.write_index(scope, scope.files)
+
+
+def names(scope: Scope, rows: dict[str, Row]) -> list[str]:
+    """Return every path of a set that the archive knows, and those that a files set lists or matches."""
+    if isinstance(scope.files, TreeSet):
+        return sorted(path for path, row in rows.items() if scope.files.covers(path, _directory(row)))
+    return listed.names(scope.files, rows)
+
+
+def _directory(row: Row) -> bool:
+    state = row.seen or row.agreed
+    return state is not None and state.kind == "directory"
+
+
+def marked(scope: Scope, watches: Iterable[str]) -> set[str] | None:
+    """Return the folders of a tree that have these watches, or without any those that something waits in.
+
+    None when only a look at the whole set will do.
+    """
+    wanted = set(watches)
+    if not isinstance(scope.files, TreeSet):
+        return None
+    if not wanted:
+        return {path.rpartition("/")[0] for path in scope.archive.pending()}
+    known = watch.watches(scope.files)
+    return None if wanted - known.keys() else {known[one] for one in wanted}
+
+
+def next_look(scope: Scope, found: Survey, moving: Iterable[Change], events: Iterable[str]) -> set[str] | None:
+    """Return the folders that a run has to look at once more: what moved meanwhile, and what new events say."""
+    if not isinstance(scope.files, TreeSet):
+        return None
+    folders = marked(scope, events) if events else set()
+    if folders is None:
+        return None
+    folders |= {path.rpartition("/")[0] for path in found.unsettled}
+    for change in moving:
+        folders.add(change.path.rpartition("/")[0])
+        if change.source:  # what is below was not looked at until it was agreed where it is
+            folders |= {change.source.rpartition("/")[0], change.path}
+            folders |= {path.rpartition("/")[0] for path in scope.archive.below(change.path)}
+    return folders
+
+
+def keep_unsent(scope: Scope) -> None:
+    """Keep a copy of what a tree has and the peer could not be given; a files set has its own already."""
+    files = scope.files
+    pending = scope.archive.pending() if isinstance(files, TreeSet) else {}
+    if not isinstance(files, TreeSet) or not pending:
+        return
+    with locks.state(files.name):
+        for path, row in pending.items():
+            if row.seen is None:
+                continue
+            try:
+                keep.aside(files, path, row.seen)
+            except (Unsettled, FileNotFoundError):  # a user is at work, or the disk is gone
+                continue
+            except OSError as error:
+                what = f"cannot be kept until the peer has it: {error.strerror}"
+                scope.archive.problem(path, "unreadable", "", what)

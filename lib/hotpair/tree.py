@@ -1,0 +1,270 @@
+"""Survey a tree: folder by folder, and none is looked at twice as long as it stands as indexed.
+
+A folder as indexed costs one stat for each entry. In any other, each entry that is not as the archive has it is looked
+at; the rows that then differ from what was agreed are the changes, however long ago they were seen.
+"""
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+
+from hotpair import archive, detect, folder, locks, marks, moves, paths, scan
+from hotpair.archive import Row, transaction
+from hotpair.detect import Change, Scope, Survey
+from hotpair.exits import Later
+from hotpair.folder import Look
+from hotpair.scan import Unsettled
+from hotpair.treeset import TreeSet
+
+HOLD = 1.0  # seconds after which a survey lets others have the state lock
+Columns = tuple[str | None, str | None, str, int]
+
+
+class Unmounted(Later):
+    """The tree's root is not the one that was shared: nothing is concluded from what is missing there."""
+
+    kind = "unmounted"
+
+
+def mounted(scope: Scope, tree: TreeSet) -> None:
+    """Raise Unmounted unless the root has the marker that the first survey leaves there."""
+    root = paths.under(tree.root)
+    if not os.path.isdir(root) or os.path.islink(root):
+        raise Unmounted(f"{tree.root}: no such directory", "make it, or mount it")
+    if not scope.archive.fact("born"):
+        if not scope.dry:
+            paths.make_private(f"{root}/{paths.INBOX}")
+    elif not os.path.isdir(f"{root}/{paths.INBOX}"):
+        raise Unmounted(f"{tree.root}/{paths.INBOX}: missing: not mounted?", "mount it; if it is right, mkdir that")
+
+
+def survey(scope: Scope, tree: TreeSet, absences: dict[str, float], folders: Iterable[str] | None) -> Survey:
+    """Look at these folders of a tree and at what is new below them, at the whole of it when None.
+
+    Raises Unmounted.
+    """
+    mounted(scope, tree)
+    if not scope.dry:
+        marks.create(scope.files.name)
+        paths.make_private(paths.set_state(scope.files.name, "folders"))
+    walk = _Walk(scope, tree, absences, whole=folders is None)
+    walk.go([_top(scope, tree)] if folders is None else sorted(folders))
+    if walk.whole and not walk.unsettled and not scope.below:
+        scope.archive.note("born", 1.0)
+    changes = [*walk.moves, *_changes(scope, tree, {*walk.unsettled, *walk.later})]
+    for path in [*(change.path for change in changes), *walk.moved, *walk.unsettled, *walk.later]:
+        walk.digests[tree.shared(path.rpartition("/")[0])] = ""
+    return Survey(
+        changes,
+        walk.unsettled,
+        walk.noticed,
+        walk.digests,
+        walk.new_folders,
+        walk.later,
+    )
+
+
+def _top(scope: Scope, tree: TreeSet) -> str:
+    """Return the folder where a look at the whole begins: the root, or what a person asked about."""
+    if scope.below and not os.path.isdir(paths.under(scope.below)):
+        return scope.below.rpartition("/")[0]
+    return scope.below or tree.root
+
+
+def _changes(scope: Scope, tree: TreeSet, left: set[str]) -> list[Change]:
+    found = []
+    for path, row in scope.archive.pending().items():
+        state = row.seen or row.agreed
+        if state is None or "other" in (state.kind, row.seen and row.seen.kind) or path in left:
+            continue
+        if tree.covers(path, state.kind == "directory") and scope.asked_for(path):
+            found.append(Change(path, row.agreed, row.seen))
+    return moves.pair(found, scope.unmovable)
+
+
+class _Walk:
+    """One survey under way."""
+
+    def __init__(self, scope: Scope, tree: TreeSet, absences: dict[str, float], whole: bool) -> None:
+        self.scope, self.tree, self.absences, self.whole = scope, tree, absences, whole
+        self.queue: deque[str] = deque()
+        self.absent: deque[str] = deque()  # what is missing somewhere may turn up elsewhere: it is looked at last
+        self.unsettled: list[str] = []
+        self.later: list[str] = []
+        self.noticed = self.new_folders = 0
+        self.moves: list[Change] = []
+        self.moved: set[str] = set()
+        self.digests: dict[str, str] = {}
+
+    def go(self, folders: Iterable[str]) -> None:
+        """Look at folders, and let go of the lock now and then: a first survey may take hours."""
+        self.queue.extend(folders)
+        while self.queue or self.absent:
+            with locks.state(self.scope.files.name), transaction(self.scope.archive.db):
+                until = time.monotonic() + HOLD
+                while (self.queue or self.absent) and time.monotonic() < until:
+                    if self.queue:
+                        self._folder(self.queue.popleft())
+                    else:
+                        self._absent(self.absent.popleft())
+
+    def _folder(self, directory: str) -> None:
+        seen = look(self.tree, directory)
+        if seen is None:  # gone: its parent's entries tell
+            if not self.scope.dry:
+                folder.forget(self.scope.files.name, folder.watch_id(directory))
+            return
+        digest = None if self.scope.reread else indexed(self.scope, directory, seen)
+        if digest is None:
+            self._examine(directory, seen)
+            digest = index_folder(self.scope, directory, seen)
+        if self.whole:
+            self.digests[self.tree.shared(directory)] = digest
+            arrived = {change.path for change in self.moves}  # what is below is looked at where the archive has it
+            below = (f"{directory}/{name}" for name in seen.directories)
+            self.queue.extend(path for path in below if path not in arrived)
+
+    def _examine(self, directory: str, seen: Look) -> None:
+        rows = self.scope.archive.folder(directory)
+        if directory != self.tree.root:
+            self._look(directory, self.scope.archive.row(directory))
+        directories = set(seen.directories)
+        for name, record in seen.records.items():
+            columns = rows.pop(name, None)
+            if record and (self.scope.reread or not (columns and _as_agreed(columns, record, name in directories))):
+                self._entry(f"{directory}/{name}", columns, record, name in directories)
+        self.absent.extend(f"{directory}/{name}" for name in rows)
+
+    def _entry(self, path: str, columns: Columns | None, record: str, directory: bool) -> None:
+        """Look at an entry that is there and not as agreed."""
+        row = Row() if columns is None else archive.row_of(*columns)
+        if directory:
+            if row.seen is None or row.seen.kind != "directory":
+                if self._came_from_elsewhere(path, row, record):
+                    return
+                self.new_folders += 1
+                if not self.whole:
+                    self.queue.append(path)
+        elif self._too_early(record):
+            self.later.append(path)
+            return
+        self._look(path, row)
+
+    def _too_early(self, record: str) -> bool:
+        size, ctime_ns = int(record.split(" ")[2]), int(record.split(" ")[4])
+        return size > self.tree.bigfile.size and time.time() - ctime_ns / 1e9 < self.tree.bigfile.delay
+
+    def _came_from_elsewhere(self, path: str, row: Row, record: str) -> bool:
+        """Take note of a directory that a user moved here, which is one change whatever is below it."""
+        if path in self.scope.unmovable:
+            return False
+        for source in self.scope.archive.by_inode(" ".join(record.split(" ")[:2])):
+            known = self.scope.archive.row(source)
+            agreed = known.agreed is not None and known.agreed.kind == "directory"
+            if agreed and not os.path.lexists(paths.under(source)):
+                state, _ = scan.look(path)
+                if state is not None and state.kind == "directory":
+                    self.moves.append(Change(path, row.agreed, state, source))
+                    self.moved.add(source)
+                    return True
+        return False
+
+    def _absent(self, path: str) -> None:
+        row = self.scope.archive.row(path)
+        known = row.seen or row.agreed
+        if path in self.moved or known is None or not self.tree.covers(path, known.kind == "directory"):
+            return
+        if row.seen is None:
+            return
+        fresh = self._look(path, row)
+        if fresh is None or fresh.seen is not None:
+            return
+        if row.agreed is None:  # came and went between two runs
+            self.scope.archive.forget(path)
+
+    def _look(self, path: str, row: Row) -> Row | None:
+        """Bring a row up to date; None when that must wait, or cannot be done."""
+        try:
+            if row.seen is not None:
+                detect.believe_absence(path, self.absences)
+            fresh = detect.current(self.scope, path, row, self.tree.settle)
+        except Unsettled:
+            self.unsettled.append(path)
+            return None
+        except OSError as error:
+            self.scope.archive.problem(path, "unreadable", "", f"cannot be looked at or kept: {error.strerror}")
+            return None
+        self.scope.archive.solved(path, "unreadable")
+        self.noticed += fresh.seen != row.seen
+        if detect.is_directory(row.seen) and not detect.is_directory(fresh.seen):
+            self.noticed += len(self.scope.archive.below(path))
+        return fresh
+
+
+def _as_agreed(columns: Columns, record: str, directory: bool) -> bool:
+    """Say whether an entry's record is that of an agreed row, as far as a folder can tell of its directories."""
+    agreed, seen, signature, _ = columns
+    if seen != archive.SAME or not signature or agreed is None:
+        return False
+    if not directory:
+        return signature == record
+    dev, ino, *rest = record.split(" ")
+    return signature.startswith(f"{dev} {ino} ") and agreed.startswith(f'["directory", 0, {", ".join(rest)}, ')
+
+
+def look(tree: TreeSet, directory: str) -> Look | None:
+    """Look at a folder of a tree through its filter."""
+    device = os.stat(paths.under(tree.root)).st_dev if tree.one_file_system else 0
+    return folder.look(directory, tree.left_out(directory), device)
+
+
+def indexed(scope: Scope, directory: str, seen: Look) -> str | None:
+    """Return the digest of what was agreed in a folder that stands as indexed, None for one that does not."""
+    known = folder.read(scope.files.name, folder.watch_id(directory))
+    if known is None or known[0] != scope.configuration or known[2] != directory or known[3] != seen.text():
+        return None
+    return known[1]
+
+
+def index_folder(scope: Scope, directory: str, seen: Look) -> str:
+    """Index a folder when all in it is as agreed; return the digest of that, "" when it is not so."""
+    name, watch = scope.files.name, folder.watch_id(directory)
+    wanted, directories = {entry: record for entry, record in seen.records.items() if record}, set(seen.directories)
+    rows = {entry: row for entry, row in scope.archive.folder(directory).items() if seen.records.get(entry) != ""}
+    whole = rows.keys() == wanted.keys() and all(
+        _as_agreed(rows[entry], record, entry in directories) for entry, record in wanted.items()
+    )
+    if not whole or not (directory == scope.files.live("") or _itself_agreed(scope, directory, seen)):
+        if not scope.dry:
+            folder.forget(name, watch)
+        return ""
+    sum_ = hashlib.blake2b(digest_size=16)
+    for entry in sorted(rows):
+        sum_.update(os.fsencode(f"{entry}/{rows[entry][0]}\0"))
+    if not scope.dry:
+        folder.write(name, watch, scope.configuration, sum_.hexdigest(), directory, seen.text())
+    return sum_.hexdigest()
+
+
+def _itself_agreed(scope: Scope, directory: str, seen: Look) -> bool:
+    """Say whether a folder's own mode, owner and attributes were looked at since they changed, and are as agreed."""
+    row = scope.archive.row(directory)
+    return row.seen == row.agreed and row.signature.rpartition(" ")[2] == seen.own.rpartition(" ")[2]
+
+
+def index(scope: Scope, tree: TreeSet, folders: Iterable[str]) -> None:
+    """Index folders anew. The caller holds the state lock."""
+    paths.make_private(paths.set_state(scope.files.name, "folders"))
+    with transaction(scope.archive.db):
+        for directory in folders:
+            seen = look(tree, directory)
+            if seen is None:
+                folder.forget(scope.files.name, folder.watch_id(directory))
+                continue
+            if directory != tree.root:  # what changed in it gave it another ctime, and so may a chmod have done
+                with suppress(Unsettled, OSError):
+                    detect.current(scope, directory, scope.archive.row(directory))
+            index_folder(scope, directory, seen)

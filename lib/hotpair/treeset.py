@@ -1,0 +1,167 @@
+"""[tree NAME]: a directory and all below it, shared both ways; what is wrong with how it is described."""
+
+import errno
+import hashlib
+import math
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+from hotpair import filesset, globs, ini, options, paths, rules
+from hotpair.options import Option, number, one_of, seconds, shaped, size
+
+PERCENT = "a number, or a percentage such as 50%"
+
+
+class Share(NamedTuple):
+    """A part of a set: so many files, or so many of a hundred."""
+
+    amount: float
+    percent: bool
+
+    def of(self, total: int) -> float:
+        """Return how many that is of a total."""
+        return self.amount * total / 100 if self.percent else self.amount
+
+
+class BigFile(NamedTuple):
+    """Files of more than `size` bytes rest for `delay` seconds before they are sent."""
+
+    size: float
+    delay: float
+
+
+def share(text: str) -> Share:
+    """Parse a number of files, or a percentage."""
+    percent = text.endswith("%")
+    if percent and number(text[:-1]) > 100:
+        raise ValueError(text)
+    return Share(number(text[:-1] if percent else text), percent)
+
+
+def big_file(text: str) -> BigFile:
+    """Parse SIZE DELAY, such as 1G 300; nothing means no such files."""
+    if not text:
+        return BigFile(math.inf, 0.0)
+    large, delay = text.split()
+    return BigFile(size(large), seconds(delay))
+
+
+def yes(text: str) -> bool:
+    return one_of("yes", "no")(text) == "yes"
+
+
+OPTIONS = {
+    "root": Option("", str, "an absolute path"),
+    "filter": Option("", str, "rules, one a line: `- PATTERN` or `+ PATTERN`, the first that matches counts"),
+    "tempfiles": Option("", str, "patterns of names that are never looked at, one a line"),
+    "keep": Option("6", number, "a whole number"),
+    "settle": Option("0", seconds, "seconds"),
+    "bigfile": Option("", big_file, "SIZE DELAY, such as 1G 300"),
+    "prefer": Option("newest", shaped(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "newest, hold or a node's name"),
+    "max-delete": Option("50%", share, PERCENT),
+    "one-file-system": Option("no", yes, "yes or no"),
+    "standby-file": Option("", shaped(r"|/.+"), "an absolute path"),
+    "banned": Option("", str, "the name of a program"),
+    "watches": Option("8000", number, "a whole number"),
+}
+
+
+class TreeSet(NamedTuple):
+    """A directory that both nodes share with all below it, what the filter leaves out excepted."""
+
+    name: str
+    root: str
+    lines: tuple[tuple[str, ...], ...]  # of the filter and of the temporary files
+    rules: rules.Rules
+    keep: int  # generations
+    settle: float  # seconds
+    bigfile: BigFile
+    prefer: str
+    max_delete: Share
+    one_file_system: bool
+    standby_file: str
+    banned: str
+    watches: int  # directories that incrond is asked to watch
+
+    def settings(self) -> str:
+        """Return a digest of what both nodes must have alike for the set to be one set."""
+        return hashlib.blake2b(repr((self.lines, self.prefer)).encode(), digest_size=8).hexdigest()
+
+    def shared(self, live: str) -> str:
+        """Return what both nodes call a live path: each has its own root."""
+        return live[len(self.root) :]
+
+    def live(self, shared: str) -> str:
+        """Return the live path of what both nodes call so."""
+        return self.root + shared
+
+    def covers(self, live: str, directory: bool = False) -> bool:
+        """Say whether a live path belongs to the set; this alone decides what a peer may write here."""
+        return live.startswith(self.root + "/") and self.rules.covers(live[len(self.root) + 1 :], directory)
+
+    def own(self, name: str) -> str:
+        """Return the live path of a directory of ours in the tree. Raises FileNotFoundError without the marker."""
+        marker = f"{self.root}/{paths.INBOX}"
+        if not os.path.isdir(paths.under(marker)):  # not mounted: nothing is to be made on the bare mount point
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), marker)
+        return f"{marker}/{self.name}{name}"
+
+    def left_out(self, directory: str) -> Callable[[str, bool], bool]:
+        """Return what says of an entry of a live folder (its name, is it a directory) whether it is left out."""
+        if not any(self.lines):
+            return lambda _name, _directory: False
+        above = directory[len(self.root) + 1 :] + "/" if len(directory) > len(self.root) else ""
+        return lambda name, is_directory: self.rules.excluded(above + name, is_directory)
+
+
+def read(section: ini.Section, name: str) -> TreeSet:
+    """Return the set of a section; what is wrong with it is noted there."""
+
+    found = options.values(section, OPTIONS, ("root",))
+    if found["root"]:
+        filesset.check_path(section, found["root"], "root")
+    if globs.GLOB.search(found["root"]):
+        section.problem(f"{found['root']!r} is a glob", "name one directory", "root")
+    elif found["root"] and os.path.islink(paths.under(found["root"])):
+        section.problem(f"{found['root']!r} is a symbolic link", "name the directory that it leads to", "root")
+    parse = {"filter": rules.parse_line, "tempfiles": rules.parse_tempfile}
+    lines = tuple(tuple(section.items(key)) for key in parse)
+    parsed = [_rules(section, key, how) for key, how in parse.items()]
+    return TreeSet(name, lines=lines, rules=rules.Rules(*parsed), **{k: v for k, v in found.items() if k not in parse})
+
+
+def _rules(section: ini.Section, key: str, parse: Callable[[str], rules.Rule]) -> list[rules.Rule]:
+    good = []
+    for line in section.items(key):
+        try:
+            good.append(parse(line))
+        except rules.BadRule as bad:
+            section.problem(bad.what, bad.remedy, key, line)
+    return good
+
+
+def check_overlap(trees: list[tuple[ini.Section, TreeSet]], files: list[tuple[ini.Section, str]]) -> None:
+    """Note every tree that lies in another, or that holds a path of a files set."""
+    for index, (section, tree) in enumerate(trees):
+        if not tree.root:
+            continue
+        for _, other in trees[:index]:
+            if _within(tree.root, other.root) or _within(other.root, tree.root):
+                section.problem(f"{tree.root!r} overlaps set {other.name!r}", "leave it in one set", "root")
+        for other_section, path in files:
+            if _may_be_within(path, tree.root):
+                other_section.problem(f"{path!r} is already in set {tree.name!r}", "leave it out", "paths", path)
+        for own in filesset.OWN:
+            if _within(own, tree.root) and own != tree.root:
+                section.problem(f"{tree.root!r} holds {own}, of this node alone", "name a directory below", "root")
+
+
+def _may_be_within(path: str, root: str) -> bool:
+    """Say whether a path, or what a glob matches, can be the root or below it."""
+    parts, wanted = path.split("/"), root.split("/")
+    return len(parts) >= len(wanted) and all(map(globs.name_meets, parts, wanted))
+
+
+def _within(path: str, root: str) -> bool:
+    return path == root or path.startswith(root + "/")

@@ -1,0 +1,368 @@
+"""A tree and what might go wrong with it: dry runs, checks, brakes, lost roots, conflicts, filters, odd names."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.ext.test_tree_pair import CHANGES
+from tests.ext.trees import SETS, Trees, fill, tree_of
+from tests.ext.twonodes import Node, Pair
+
+
+def everything(pair: Trees) -> dict[str, tuple[int, int, int]]:
+    """Return inode, size and ctime of all that either node has, its state and locks included."""
+    found = {}
+    for node in pair.nodes:
+        for folder, directories, files in os.walk(node.root):
+            for name in [*directories, *files]:
+                seen = os.lstat(f"{folder}/{name}")
+                found[f"{folder}/{name}"] = (seen.st_ino, seen.st_size, seen.st_ctime_ns)
+    sqlites = ("/var/lib/hotpair", "/archive.db-wal", "/archive.db-shm")  # its log is there while it is open
+    return {path: seen for path, seen in found.items() if not path.endswith(sqlites)}
+
+
+PLANS = {
+    "edit in place": ["put /srv/data/d/f (6 bytes)"],
+    "create deep": [
+        *("mkdir /srv/data/n", "mkdir /srv/data/n/e", "mkdir /srv/data/n/e/w"),
+        "put /srv/data/n/e/w/f (1 bytes)",
+    ],
+    "chmod a directory": ["meta /srv/data/d"],
+    "rename": ["move /srv/data/d/f to /srv/data/e/moved"],
+    "rename a directory": ["move /srv/data/d to /srv/data/moved"],
+    "delete": ["delete /srv/data/d/f"],
+    "other link": ["link /srv/data/l"],
+}
+
+
+# P9: what it prints is what the real run then does, and it leaves no trace
+@pytest.mark.parametrize("node", ["alpha", "beta"])
+@pytest.mark.parametrize("what", PLANS)
+def test_dry_run_says_what_a_run_would_do_and_writes_nothing(filled, what, node):
+    CHANGES[what](filled.alpha.live("/srv/data"))
+    before = everything(filled)
+    way = "send" if node == "alpha" else "receive"
+    said = getattr(filled, node).run("psync", "--dry-run")
+    assert said == (0, "".join(f"data: {way} {line}\n" for line in PLANS[what]), "")
+    assert everything(filled) == before
+    filled.sync()
+    assert filled.alpha.run("psync", "--dry-run") == (0, "data: nothing to do\n", "")
+
+
+def test_check_tells_divergence_from_what_is_under_way(filled):
+    alpha, beta = filled.nodes
+    assert alpha.run("psync", "--check") == (0, "data: equal on both nodes\n", "")
+    alpha.live("/srv/data/stays").write_text("changed")
+    said = alpha.run("psync", "--check")
+    assert said.code == 3
+    assert said.out.startswith("data: /srv/data/stays: alpha has a file of 7 bytes")
+    assert "beta has a file of 5 bytes" in said.out
+    assert alpha.run("psync", "--check", "--lite") == (0, "data: equal on both nodes\n", "")
+    filled.sync()
+    filled.cut()
+    assert alpha.run("psync", "--check").code == 1
+    filled.mend()
+
+
+# a failing disk changes a content behind the back of all signatures
+def test_checksum_finds_what_neither_size_nor_time_tells(filled):
+    alpha, beta = filled.nodes
+    corrupt(beta, "/srv/data/stays")
+    assert alpha.run("psync", "--check").code == 0
+    said = alpha.run("psync", "--check", "--checksum", "--json")
+    assert said.code == 2
+    assert [one["path"] for one in json.loads(said.out)["data"]["differences"]] == ["/srv/data/stays"]
+
+
+def corrupt(node: Node, path: str) -> None:
+    """Change a content, and have the archive take its new signature for the one it knows."""
+    file = node.live(path)
+    before = file.stat()
+    file.write_bytes(file.read_bytes().upper())
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    old, new = (f"{s.st_dev} {s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for s in (before, after))
+    db = sqlite3.connect(node.root / "var/lib/hotpair/archive.db")
+    assert db.execute("UPDATE path SET signature = ? WHERE signature = ?", (new, old)).rowcount == 1
+    db.commit()
+    db.close()
+    for index in (node.root / "var/lib/hotpair/sets/data/folders").iterdir():
+        index.write_bytes(index.read_bytes().replace(old.encode(), new.encode()))
+
+
+def test_only_what_a_person_asks_about_is_synced(filled):
+    alpha = filled.alpha
+    fill(alpha, "d/new", "e/new", "new")
+    assert alpha.run("psync", "/srv/data/d") == (0, "/srv/data/d: in sync, 1 repaired\n", "")
+    there = tree_of(filled.beta.live("/srv/data"))
+    assert "d/new" in there and "e/new" not in there and "new" not in there
+    assert alpha.run("psync", "/srv/data/e/new").code == 0
+    there = tree_of(filled.beta.live("/srv/data"))
+    assert "e/new" in there and "new" not in there
+    said = alpha.run("psync", "/elsewhere")
+    assert (said.code, said.err) == (66, "psync: /elsewhere is in no set: see hotpair.ini\n")
+
+
+@pytest.mark.parametrize("options", [["--once"], ["--until-quiet"]])
+def test_each_kind_of_pass_brings_a_change_over(filled, options):
+    fill(filled.alpha, "d/new")
+    said = filled.alpha.run("psync", *options)
+    assert said.code == 0, said
+    assert filled.equal()
+
+
+def test_pass_that_compares_nothing_does_not_say_in_sync(filled):
+    fill(filled.alpha, "d/new")
+    assert filled.alpha.run("syncr", "data", "0").code == 0
+    filled.cut()
+    fill(filled.alpha, "d/newer")
+    assert filled.alpha.run("syncr", "data", "0").code == 75
+    filled.mend()
+    assert filled.alpha.run("psync", "--skip-initial")[:2] == (0, "data: sent what had changed\n")
+    assert filled.equal()
+
+
+def test_until_quiet_does_not_wait_for_a_peer_that_is_away(filled):
+    filled.cut()
+    assert filled.alpha.run("psync", "--until-quiet").code == 75
+    filled.mend()
+
+
+def test_sync_of_a_part_forgets_no_event_elsewhere(filled):
+    fill(filled.alpha, "e/new")
+    (filled.alpha.root / "var/lib/hotpair/sets/data/marks/new/0").write_text(".")
+    assert filled.alpha.run("psync", "/srv/data/d").code == 0
+    assert filled.equal(), "the run after it saw the mark"
+
+
+# An unmounted disk looks like a tree that somebody emptied.
+@pytest.mark.parametrize("how", ["empty", "gone", "marker gone"])
+@pytest.mark.parametrize("other", [False, True], ids=["seen here", "asked by the peer"])
+def test_root_that_is_not_mounted_deletes_nothing_on_the_peer(filled, how, other):
+    alpha, beta = filled.nodes
+    root, away = alpha.live("/srv/data"), alpha.root / "away"
+    before = tree_of(beta.live("/srv/data"))
+    if how == "marker gone":
+        root.joinpath(".hotpair").rename(away)
+    else:
+        root.rename(away)
+        if how == "empty":
+            root.mkdir()
+    assert (beta if other else alpha).run("psync").code == 75
+    assert alpha.run("syncr", "data", "0").code == 75
+    assert tree_of(beta.live("/srv/data")) == before
+    status = alpha.hotpair("status")
+    assert status.code == 2
+    assert "data: unmounted" in status.out
+    if how == "marker gone":
+        away.rename(root / ".hotpair")
+    else:
+        if how == "empty":
+            root.rmdir()
+        away.rename(root)
+    filled.sync()
+    assert "unmounted" not in alpha.hotpair("status").out
+
+
+def test_too_many_deletes_wait_for_a_person(filled):
+    alpha, beta = filled.nodes
+    fill(alpha, "new")
+    shutil.rmtree(alpha.live("/srv/data/many"))
+    held = "data: hold: 21 of 29 paths are gone here: nothing is sent\n"
+    assert alpha.run("psync", "--dry-run") == (0, held, "")
+    assert alpha.run("psync").code == 75
+    there = tree_of(beta.live("/srv/data"))
+    assert "many/1" in there and "new" not in there, "held whole"
+    assert beta.run("psync").code == 75
+    assert "many/1" in tree_of(beta.live("/srv/data"))
+    status = alpha.hotpair("status")
+    assert status.code == 2
+    assert "21 of 29 paths are gone here: nothing is sent: if that is right: hotpair approve data" in status.out
+    assert alpha.hotpair("approve", "data") == (0, "data: 21 deletes approved\n", "")
+    assert filled.equal()
+    filled.sync()
+    assert "brake" not in alpha.hotpair("status").out
+    assert alpha.hotpair("approve", "data").code == 66
+
+
+def test_what_a_change_replaces_is_a_generation_on_the_peer_and_can_be_restored(filled):
+    alpha, beta = filled.nodes
+    for number in range(8):
+        alpha.write("/srv/data/d/f", f"version {number}")
+        filled.sync()
+    lines = beta.hotpair("history", "/srv/data/d/f").out.splitlines()
+    assert len(lines) == 1 + 1 + 6  # a head, what is live, six kept
+    said = beta.hotpair("restore", "/srv/data/d/f", "3")
+    assert said.code == 0, said
+    assert alpha.text("/srv/data/d/f") == beta.text("/srv/data/d/f") == "version 4"
+    alpha.live("/srv/data/d/f").unlink()
+    filled.sync()
+    assert beta.hotpair("restore", "/srv/data/d/f").code == 0
+    assert not beta.live("/srv/data/d/.hotpair").exists()
+    filled.sync()
+    assert alpha.text("/srv/data/d/f") == "version 4"
+
+
+def test_peer_that_is_away_gets_each_path_once_and_no_content_is_lost_meanwhile(filled):
+    alpha, beta = filled.nodes
+    filled.cut()
+    for number in range(5):
+        alpha.write("/srv/data/d/f", f"version {number}")
+        fill(alpha, f"new{number}")
+        assert alpha.run("syncr", "data", "0").code == 75
+    filled.mend()
+    assert alpha.run("psync", "--dry-run").out.count("send put") == 6
+    filled.sync()
+    kept = {path.read_text() for path in alpha.live("/srv/data/.hotpair/data.kept").rglob("f")}
+    assert {f"version {number}" for number in range(4)} <= kept
+    assert beta.text("/srv/data/d/f") == "version 4"
+
+
+@pytest.mark.parametrize("here", ["alpha", "beta"])
+def test_delete_against_edit_keeps_the_edit_and_lists_it(filled, here):
+    deleter, editor = filled.nodes if here == "alpha" else filled.nodes[::-1]
+    shutil.rmtree(deleter.live("/srv/data/d"))
+    editor.write("/srv/data/d/f", "edited")
+    editor.write("/srv/data/d/deep/new", "new")
+    for node in filled.nodes:
+        node.run("psync", "--force")
+    filled.sync()
+    assert deleter.text("/srv/data/d/f") == "edited" and deleter.text("/srv/data/d/deep/new") == "new"
+    assert not deleter.live("/srv/data/d/deep/er").exists(), "what nobody edited is gone"
+    assert any("/srv/data/d/f" in node.hotpair("conflicts").out for node in filled.nodes)
+
+
+def test_move_of_a_directory_carries_what_the_peer_edits_in_it(filled):
+    alpha, beta = filled.nodes
+    alpha.live("/srv/data/d").rename(alpha.live("/srv/data/moved"))
+    beta.write("/srv/data/d/f", "edited")
+    for node in filled.nodes:
+        node.run("psync", "--force")
+    filled.sync()
+    assert alpha.text("/srv/data/moved/f") == "edited"
+    assert not alpha.live("/srv/data/d").exists()
+
+
+def test_both_create_one_name_and_nothing_is_lost(filled):
+    alpha, beta = filled.nodes
+    alpha.write("/srv/data/new", "alpha's")
+    beta.write("/srv/data/new", "beta's")
+    for node in filled.nodes:
+        node.run("psync", "--force")
+    filled.sync()
+    assert alpha.text("/srv/data/new") == "beta's", "the newest is live"
+    assert any(path.read_text() == "alpha's" for path in alpha.live("/srv/data/.hotpair/data.kept").rglob("new"))
+    assert "/srv/data/new" in alpha.hotpair("conflicts").out + beta.hotpair("conflicts").out
+
+
+def test_root_may_be_elsewhere_on_the_peer(tmp_path: Path):
+    pair = Pair(tmp_path, SETS)
+    pair.beta.configure(SETS.replace("/srv/data", "/home/other"))
+    top, other = pair.alpha.live("/srv/data"), pair.beta.live("/home/other")
+    top.mkdir()
+    other.mkdir(parents=True)
+    fill(pair.alpha, "d/f", "e/big")
+    (top / "e/big").write_bytes(os.urandom(100_000))
+    assert pair.alpha.run("psync").code == 0
+    (other / "d").rename(other / "moved")
+    assert pair.beta.run("syncr", "data", "0").code == 0
+    assert tree_of(top) == tree_of(other) and "moved/f" in tree_of(top)
+
+
+def test_what_the_filter_leaves_out_is_never_touched(tmp_path: Path):
+    pair = Trees(tmp_path, SETS + "filter =\n    - *.o\n    - cache/\ntempfiles = .*.swp\n")
+    fill(pair.alpha, "a", "a.o", "cache/x", "d/cache/y", ".a.swp", "d/b.o")
+    fill(pair.beta, "b.o", "cache/z")
+    assert pair.alpha.run("psync").out.startswith("data: in sync")
+    assert set(tree_of(pair.beta.live("/srv/data"))) == {"a", "d", "b.o", "cache", "cache/z"}
+    assert "b.o" not in tree_of(pair.alpha.live("/srv/data"))
+    shutil.rmtree(pair.alpha.live("/srv/data/cache"))
+    assert pair.alpha.run("psync").out == "data: in sync, 0 repaired\n"
+    assert pair.beta.live("/srv/data/cache/z").exists()
+
+
+def test_exclude_that_is_added_later_deletes_nothing(filled):
+    for node in filled.nodes:
+        node.configure(SETS + "filter = - d/\n")
+    assert filled.alpha.run("psync").code == 0
+    assert all("d/f" in tree_of(node.live("/srv/data")) for node in filled.nodes)
+    shutil.rmtree(filled.alpha.live("/srv/data/d"))
+    assert filled.alpha.run("psync").code == 0
+    assert "d/f" in tree_of(filled.beta.live("/srv/data"))
+
+
+NAMES = [
+    *("x;id;y", "q'uo\"te", "$(id)", "new\nline", "-rf", "n" * 255, "\udcff\udcfe", " ", "*", "a\tb", "\\", "..x"),
+    *("=", "@", "é" * 127),
+]
+
+
+def test_any_name_crosses(trees):
+    top = str(trees.alpha.live("/srv/data"))
+    for name in NAMES:
+        os.mkdir(f"{top}/{name}")
+        for inner in NAMES:
+            Path(f"{top}/{name}/{inner}").write_text(ascii(inner))
+    trees.sync()
+    for name in NAMES[::2]:
+        os.rename(f"{top}/{name}", f"{top}/{name[:120]}.m")
+    trees.sync(trees.beta)
+
+
+def test_sparse_files_stay_sparse(trees):
+    with open(trees.alpha.live("/srv/data/holes"), "wb") as file:
+        file.seek(10_000_000)
+        file.write(b"end")
+    trees.sync()
+    assert trees.beta.live("/srv/data/holes").stat().st_blocks * 512 < 1_000_000
+
+
+def test_sockets_and_pipes_are_listed_and_left(trees):
+    os.mkfifo(trees.alpha.live("/srv/data/pipe"))
+    fill(trees.alpha, "a")
+    assert trees.alpha.run("psync").code == 0
+    assert set(tree_of(trees.beta.live("/srv/data"))) == {"a"}
+    assert "unsupported" in trees.alpha.hotpair("status").out
+
+
+def test_nothing_is_sent_while_the_standby_file_is_there(trees):
+    trees.alpha.configure(SETS + "standby-file = /run/no-sync\n")
+    trees.alpha.live("/run").mkdir(exist_ok=True)
+    trees.alpha.live("/run/no-sync").touch()
+    fill(trees.alpha, "a")
+    for words in (("syncr", "data", "0"), ("psync",), ("psync", "--retry")):
+        assert trees.alpha.run(*words).code == 75
+    assert not trees.beta.live("/srv/data/a").exists()
+    status = trees.alpha.hotpair("status")
+    assert status.code == 1 and "/run/no-sync is there: remove it" in status.out
+    trees.alpha.live("/run/no-sync").unlink()
+    trees.sync()
+    assert "no-sync" not in trees.alpha.hotpair("status").out
+
+
+def test_nothing_is_sent_while_a_banned_program_runs(trees, tmp_path):
+    program = tmp_path / "backup-of-all"
+    shutil.copy("/bin/sleep", program)
+    trees.alpha.configure(SETS + "banned = backup-of-all\n")
+    fill(trees.alpha, "a")
+    with subprocess.Popen([program, "60"]) as running:
+        assert trees.alpha.run("psync").code == 75
+        assert not trees.beta.live("/srv/data/a").exists()
+        running.kill()
+    trees.sync()
+
+
+def test_large_files_rest_before_they_are_sent_and_hold_up_nobody(trees):
+    trees.alpha.configure(SETS + "bigfile = 10K 3600\n")
+    trees.alpha.live("/srv/data/big").write_bytes(b"x" * 20_000)
+    fill(trees.alpha, "a")
+    assert trees.alpha.run("syncr", "data", "0").code == 75
+    assert set(tree_of(trees.beta.live("/srv/data"))) == {"a"}
+    trees.alpha.configure(SETS + "bigfile = 10K 0\n")
+    assert trees.alpha.run("psync", "--retry").code == 0
+    assert trees.equal()
