@@ -1,6 +1,7 @@
-"""Run many histories: `campaign.py --count N --seed S`. It goes on where an earlier call with the same seed stopped.
+"""Run many histories: `campaign.py --count N --seed S`. It goes on where an earlier call with the same words stopped.
 
-The report, build/campaign-S.json, says per chunk of histories which seed made it and whether it passed.
+The report, build/campaign-MACHINE-S.json, says per chunk of histories which seed and machine made it and whether it
+passed.
 """
 
 import argparse
@@ -12,23 +13,31 @@ import traceback
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, seed, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lib"), str(ROOT)]
+STEPS = {"files": 25, "trees": 20}  # of one history
 CHUNK = 10  # histories that share a seed, and that are lost when the campaign is stopped
 
 
-def run_chunk(chunk_seed: int) -> tuple[int, str]:
-    """Run some histories and return their seed and what failed, "" when nothing did."""
+def machine(name: str) -> type[RuleBasedStateMachine]:
+    """Return the state machine of a name; what it imports takes a second."""
     from tests.model.machine import Pair
+    from tests.model.tree_machine import Trees
 
+    return Trees if name == "trees" else Pair
+
+
+def run_chunk(chunk: tuple[int, str]) -> tuple[int, str, str]:
+    """Run some histories of a seed and a machine and return these and what failed, "" when nothing did."""
+    chunk_seed, name = chunk
     try:
         run_state_machine_as_test(
-            seed(chunk_seed)(Pair),
+            seed(chunk_seed)(machine(name)),
             settings=settings(
                 max_examples=CHUNK,
-                stateful_step_count=25,
+                stateful_step_count=STEPS[name],
                 deadline=None,
                 database=None,
                 phases=[Phase.generate],
@@ -37,8 +46,8 @@ def run_chunk(chunk_seed: int) -> tuple[int, str]:
             ),
         )
     except Exception:
-        return chunk_seed, traceback.format_exc()
-    return chunk_seed, ""
+        return chunk_seed, name, traceback.format_exc()
+    return chunk_seed, name, ""
 
 
 def main() -> int:
@@ -46,16 +55,19 @@ def main() -> int:
     words.add_argument("--count", type=int, default=2000, help="histories (default %(default)s)")
     words.add_argument("--seed", type=int, default=1, help="the campaign's seed (default %(default)s)")
     words.add_argument("--jobs", type=int, default=2, help="processes at once (default %(default)s)")
+    words.add_argument("--machine", choices=[*STEPS, "both"], default="both", help="what is shared (default both)")
     options = words.parse_args()
-    report = ROOT / "build" / f"campaign-{options.seed}.json"
+    report = ROOT / "build" / f"campaign-{options.machine}-{options.seed}.json"
     report.parent.mkdir(exist_ok=True)
     done = json.loads(report.read_text()) if report.exists() else {}
-    seeds = [options.seed * 1_000_000 + number for number in range((options.count + CHUNK - 1) // CHUNK)]
+    names = list(STEPS) if options.machine == "both" else [options.machine]
+    numbers = range((options.count + CHUNK - 1) // CHUNK)
+    chunks = [(options.seed * 1_000_000 + number, names[number % len(names)]) for number in numbers]
     started = time.monotonic()
-    left = [s for s in seeds if str(s) not in done]
+    left = [chunk for chunk in chunks if str(chunk[0]) not in done]
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=4) as pool:
-        for number, (chunk_seed, failure) in enumerate(pool.imap_unordered(run_chunk, left), 1):
-            done[str(chunk_seed)] = {"histories": CHUNK, "failure": failure}
+        for number, (chunk_seed, name, failure) in enumerate(pool.imap_unordered(run_chunk, left), 1):
+            done[str(chunk_seed)] = {"machine": name, "histories": CHUNK, "failure": failure}
             report.write_text(json.dumps(done, indent=1))
             print(f"{number * CHUNK}/{len(left) * CHUNK} histories, {time.monotonic() - started:.0f} s", flush=True)
             if failure:

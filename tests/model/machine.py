@@ -5,19 +5,16 @@ The observer reads both trees itself: it knows what every user wrote, and asks h
 
 from __future__ import annotations
 
-import errno
 import os
 import random
-import stat
-import sys
 import time
-from pathlib import Path
-from typing import NamedTuple
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 
-from tests.model.nodes import NEVER, Node, make_pair, random_lines, remove
+from tests.model.history import History, Wrote, seeds, sides
+from tests.model.nodes import Node, make_pair
+from tests.model.observer import brief, see
 
 NAMES = [
     b"a.conf",
@@ -31,72 +28,21 @@ NAMES = [
 PATHS = [os.fsdecode(b"/etc/pair/" + name) for name in NAMES] + ["/etc/motd"]
 BIG = 40_000  # bytes: above what travels inside the conversation, so that rsync carries it
 paths = st.sampled_from(PATHS)
-seeds = st.integers(0, 2**32)
-sides = st.booleans()
+SETS = "[files etc]\npaths =\n    /etc/pair/*.conf\n    /etc/motd\nkeep = 1000\nprefer = {prefer}\n"
 
 
-class Thing(NamedTuple):
-    """What the observer sees at a path."""
+class Pair(History):
+    """One history of a files set."""
 
-    kind: str
-    content: bytes
-    mode: int
-    owner: tuple[int, int]
-    mtime_ns: int
-    xattrs: tuple[tuple[str, bytes], ...]
-
-
-def see(path: str) -> Thing | None:
-    """Read a path as an outsider does."""
-    try:
-        found = os.lstat(path)
-        owner = (found.st_uid, found.st_gid)
-        if stat.S_ISLNK(found.st_mode):
-            return Thing("link", os.fsencode(os.readlink(path)), 0, owner, found.st_mtime_ns, ())
-        mode = stat.S_IMODE(found.st_mode)
-        attributes = tuple((name, os.getxattr(path, name)) for name in sorted(os.listxattr(path)))
-        if stat.S_ISDIR(found.st_mode):
-            return Thing("directory", b"", mode, owner, 0, attributes)
-        return Thing("file", Path(path).read_bytes(), mode, owner, found.st_mtime_ns, attributes)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EISDIR, errno.ENOTDIR):  # it became another kind between two calls
-            return see(path)
-        raise
-
-
-class Pair(RuleBasedStateMachine):
-    """One history."""
+    set_name = "etc"
 
     @initialize(prefer=st.sampled_from(["newest", "newest", "alpha"]))
     def begin(self, prefer: str) -> None:
-        self.home, self.alpha, self.beta = make_pair(prefer, keep=1000)
-        self.nodes = (self.alpha, self.beta)
-        self.written: dict[str, set[tuple[str, bytes]]] = {path: set() for path in PATHS}  # P2
+        self.begin_history(*make_pair(SETS.format(prefer=prefer), "/etc/pair/*.conf", "/etc/pair"))
+        self.written: dict[str, set[Wrote]] = {path: set() for path in PATHS}  # P2
         self.removed: set[str] = set()
-        self.fresh: dict[tuple[str, str], tuple[str, bytes]] = {}  # content that stands and no run has yet seen
-        self.noticed: set[tuple[str, bytes]] = set()  # P1
-        self.changes = self.faults = self.stamp = 0
-        self.away = False
         # From here on, what comes is a change.
-        assert self._program(self.alpha, "psync", ["--force"], NEVER, NEVER) == 0
-
-    def teardown(self) -> None:
-        if hasattr(self, "home"):
-            try:
-                if sys.exc_info()[0] is None:
-                    self.away = False
-                    self.come_to_rest()
-            finally:
-                if sys.exc_info()[0] is not None:
-                    self._tell()
-                remove(self.home)
-
-    def _tell(self) -> None:
-        """Print what the programs said, for whoever has to find out why a history failed."""
-        for log in sorted([*self.home.glob("*.said"), *self.home.glob("*/var/log/hotpair.log")]):
-            print(f"--- {log}\n{log.read_text(errors='replace')[-3000:]}")
+        assert self.program(self.nodes[0], "psync", ["--force"]) == 0
 
     # What users do
 
@@ -105,9 +51,8 @@ class Pair(RuleBasedStateMachine):
         text = b"%d:%d\n" % (self.stamp, source.getrandbits(64))
         return text if source.random() < 0.7 else text + source.randbytes(BIG) + b"." * source.randrange(9)
 
-    def _put(self, node: Node, path: str, thing: tuple[str, bytes]) -> None:
+    def _put(self, path: str, thing: Wrote) -> None:
         self.written[path].add(thing)
-        self.fresh[node.name, path] = thing
         self.changes += 1
 
     def _clear(self, live: str) -> None:
@@ -124,7 +69,7 @@ class Pair(RuleBasedStateMachine):
             out.write(data)
         if target != live:
             os.rename(target, live)
-        self._put(node, path, ("file", data))
+        self._put(path, ("file", data))
 
     @rule(side=sides, path=paths, seed=seeds)
     def rewrite_same_size_and_mtime(self, side: bool, path: str, seed: int) -> None:
@@ -136,7 +81,7 @@ class Pair(RuleBasedStateMachine):
         with open(node.live(path), "r+b") as out:
             out.write(data)
         os.utime(node.live(path), ns=(before.mtime_ns, before.mtime_ns))
-        self._put(node, path, ("file", data))
+        self._put(path, ("file", data))
 
     @rule(side=sides, path=paths, seed=seeds)
     def link(self, side: bool, path: str, seed: int) -> None:
@@ -146,21 +91,20 @@ class Pair(RuleBasedStateMachine):
         self._clear(node.live(path))
         os.symlink(value, node.live("/etc/editor~"))
         os.rename(node.live("/etc/editor~"), node.live(path))
-        self._put(node, path, ("link", value.encode()))
+        self._put(path, ("link", value.encode()))
 
     @rule(side=sides, path=paths)
     def mkdir(self, side: bool, path: str) -> None:
         node = self.nodes[side]
         self._delete(node, path)
         os.mkdir(node.live(path))
-        self._put(node, path, ("directory", b""))
+        self._put(path, ("directory", b""))
 
     def _delete(self, node: Node, path: str) -> None:
         live = node.live(path)
         if os.path.lexists(live):
             os.rmdir(live) if os.path.isdir(live) and not os.path.islink(live) else os.unlink(live)
             self.removed.add(path)
-            self.fresh.pop((node.name, path), None)
             self.changes += 1
 
     @rule(side=sides, path=paths)
@@ -176,8 +120,7 @@ class Pair(RuleBasedStateMachine):
         self._clear(node.live(to))
         os.rename(node.live(path), node.live(to))
         self.removed.add(path)
-        self.fresh.pop((node.name, path), None)
-        self._put(node, to, (thing.kind, thing.content))
+        self._put(to, thing.wrote)
 
     @rule(side=sides, path=paths, seed=seeds)
     def metadata(self, side: bool, path: str, seed: int) -> None:
@@ -190,69 +133,11 @@ class Pair(RuleBasedStateMachine):
         if source.random() < 0.3:
             os.setxattr(live, "user.note", b"%d" % seed)
 
-    # What machines do
-
-    def _program(self, node: Node, program: str, arguments: list[str], lines: int, peer_lines: int) -> int:
-        code = self._wait(node.start(program, arguments, lines, peer_lines, self.away))
-        self.faults += (lines < NEVER) + (peer_lines < NEVER)
-        assert code in (0, 75, -9), f"{program} {arguments} ended with {code}"
-        if code in (0, 75):
-            self._has_noticed(node)
-        return code
-
-    def _wait(self, pid: int) -> int:
-        """Return a program's exit code, looking at the trees all the while."""
-        deadline = time.monotonic() + 60
-        while True:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-            assert time.monotonic() < deadline, f"run {pid} hangs"
-            self.whole()
-            time.sleep(0.002)
-
-    def _has_noticed(self, node: Node) -> None:
-        """A run ended well: what stood here before it is now its promise to keep."""
-        for (name, path), thing in list(self.fresh.items()):
-            if name == node.name:
-                if thing[0] != "directory":
-                    self.noticed.add(thing)
-                del self.fresh[name, path]
-
-    @rule(side=sides)
-    def run(self, side: bool) -> None:
-        self._program(self.nodes[side], "syncr", ["etc", "0"], NEVER, NEVER)
-        self.kept()
-
-    @rule(side=sides)
-    def sweep(self, side: bool) -> None:
-        code = self._program(self.nodes[side], "psync", ["--force"], NEVER, NEVER)
-        if code == 0:
-            self.equal()
-        self.kept()
-
-    @rule(side=sides, seed=seeds, peer_dies=st.booleans(), program=st.sampled_from(["syncr", "psync"]))
-    def die(self, side: bool, seed: int, peer_dies: bool, program: str) -> None:
-        lines = random_lines(random.Random(seed))
-        arguments = ["etc", "0"] if program == "syncr" else ["--force"]
-        self._program(self.nodes[side], program, arguments, *((NEVER, lines) if peer_dies else (lines, NEVER)))
-        self.kept()
-
-    @rule()
-    def both_at_once(self) -> None:
-        pids = [node.start("syncr", ["etc", "0"], NEVER, NEVER, self.away) for node in self.nodes]
-        codes = [self._wait(pid) for pid in pids]
-        assert set(codes) <= {0, 75}, codes
-        for node in self.nodes:
-            self._has_noticed(node)
-        self.faults += 1
-        self.kept()
-
-    @rule()
-    def cut_or_heal(self) -> None:
-        self.away = not self.away
-
     # What was promised
+
+    def standing(self, node: Node, folder: str | None) -> set[Wrote]:
+        things = [see(node.live(path)) for path in PATHS]
+        return {thing.wrote for thing in things if thing and thing.kind != "directory"}
 
     def whole(self) -> None:
         """P2: every path holds one content that a user wrote there, or nothing because a user removed it."""
@@ -261,23 +146,23 @@ class Pair(RuleBasedStateMachine):
                 thing = see(node.live(path))
                 if thing is None:
                     continue
-                assert (thing.kind, thing.content) in self.written[path], (
+                assert thing.wrote in self.written[path], (
                     f"{node.name}:{path!r} holds {thing.kind} {thing.content[:40]!r} that nobody wrote"
                 )
 
     def kept(self) -> None:
         """P1: what was noticed is live or a generation on one node at least."""
-        found: set[tuple[str, bytes]] = set()
+        found: set[Wrote] = set()
         for node in self.nodes:
             for folder, _, names in os.walk(node.live("/var/lib/hotpair/generations")):
                 for name in names:
                     thing = see(f"{folder}/{name}")
                     if thing:
-                        found.add((thing.kind, thing.content))
+                        found.add(thing.wrote)
             for path in PATHS:
                 thing = see(node.live(path))
                 if thing:
-                    found.add((thing.kind, thing.content))
+                    found.add(thing.wrote)
         lost = self.noticed - found
         assert not lost, f"lost: {[(kind, content[:40]) for kind, content in lost]}"
 
@@ -285,23 +170,23 @@ class Pair(RuleBasedStateMachine):
         """P3 and P8: a program that says so means that both nodes are equal in everything."""
         for path in PATHS:
             here, there = (see(node.live(path)) for node in self.nodes)
-            assert here == there, f"{path!r}: alpha {_brief(here)}, beta {_brief(there)}"
+            assert here == there, f"{path!r}: alpha {brief(here)}, beta {brief(there)}"
 
     def come_to_rest(self) -> None:
         """P3: two sweeps make both equal. P4: two more move nothing, and no change was sent twice. P6: commands ran."""
-        codes = [self._program(node, "psync", ["--force"], NEVER, NEVER) for node in self.nodes]
+        codes = [self.program(node, "psync", ["--force"]) for node in self.nodes]
         assert codes == [0, 0], f"two sweeps did not come to rest: {codes}"
         self.equal()
         self.kept()
         self.whole()
         for path in PATHS:  # P5
-            if see(self.alpha.live(path)) is None and self.written[path]:
+            if see(self.nodes[0].live(path)) is None and self.written[path]:
                 assert path in self.removed, f"{path!r} was removed by nobody"
         before = self._snapshot()
         for node in self.nodes:
-            assert self._program(node, "psync", [], NEVER, NEVER) == 0
+            assert self.program(node, "psync", []) == 0
         assert self._snapshot() == before, "two more sweeps changed something"
-        sent = sum(node.payloads() for node in self.nodes)
+        sent = self.payloads()
         assert sent <= self.changes + self.faults * len(PATHS), f"{sent} contents sent for {self.changes} changes"
         self._commands_ran()
 
@@ -326,6 +211,3 @@ class Pair(RuleBasedStateMachine):
                     assert time.monotonic() < deadline, f"{node.name}: the command for {path!r} did not run"
                     time.sleep(0.01)
 
-
-def _brief(thing: Thing | None) -> str:
-    return "nothing" if thing is None else repr(thing._replace(content=thing.content[:30]))

@@ -98,24 +98,42 @@ class Forked:
 class Node:
     """One prefix, and how its programs are run."""
 
-    def __init__(self, home: Path, name: str, peer: str, prefer: str, keep: int) -> None:
+    def __init__(self, home: Path, name: str, peer: str, sets: str, commands: str) -> None:
         self.name, self.root, self.other = name, home / name, home / peer
         self.log = home / f"{name}.payloads"
         etc = self.root / "etc" / "hotpair"
         etc.mkdir(parents=True, mode=0o755)
-        (self.root / "etc" / "pair").mkdir()
         (etc / "hotpair.ini").write_text(
-            f"[node]\nname = {name}\npeer = local:{self.other}\nio-timeout = 20\n\n"
-            f"[files etc]\npaths =\n    /etc/pair/*.conf\n    /etc/motd\nkeep = {keep}\nprefer = {prefer}\n"
+            f"[node]\nname = {name}\npeer = local:{self.other}\nio-timeout = 20\n\n{sets}"
         )
         (self.root / "ran").mkdir()
         copy = 'rm -rf "$0/ran/${1##*/}"; cp -a "$0$1" "$0/ran/" || true'
         (etc / "syncr.ini").write_text(
-            f"[/etc/pair/*.conf]\nrun =\n    sh: xargs -0 -n1 sh -c '{copy}' '{self.root}' 2>/dev/null\n"
+            f"[{commands}]\nrun =\n    sh: xargs -0 -n1 sh -c '{copy}' '{self.root}' 2>/dev/null\n"
         )
 
     def live(self, path: str) -> str:
         return f"{self.root}{path}"
+
+    def install_table(self, set_name: str) -> None:
+        """Write the incron table of a set, which says which folder has which watch."""
+
+        def child() -> int:
+            self._become(self.root)
+            from hotpair import config, watch
+
+            files = config.load().named(set_name)
+            watch.prepare(set_name)
+            watch.replace(f"{self.root}/etc/incron.d/hotpair-{set_name}", watch.table(files, "/usr/local/sbin"))
+            return 0
+
+        os.mkdir(f"{self.root}/etc/incron.d")
+        assert os.waitpid(fork(child), 0)[1] == 0
+
+    def watch_id(self, live: str) -> str:
+        from hotpair import folder
+
+        return folder.watch_id(live)
 
     def start(self, program: str, arguments: Sequence[str], lines: int, peer_lines: int, away: bool) -> int:
         """Start a program; it dies after `lines` lines, the peer's end after `peer_lines`. Returns the pid."""
@@ -128,8 +146,11 @@ class Node:
             own_streams()
             import hotpair.detect
             import hotpair.peer
+            import hotpair.run
+            import hotpair.storm
 
             hotpair.detect.ABSENT = 0.03
+            hotpair.run.BLIND = hotpair.storm.ARMED = 0.02  # there is no incrond to wait for
             self.real_spawn = hotpair.peer.spawn
             hotpair.peer.spawn = lambda _node, set_name: self._peer(set_name, peer_lines, away)  # type: ignore
             self._count_payloads()
@@ -186,9 +207,9 @@ class Node:
             with open(self.log, "a") as out:
                 out.write("x" * number)
 
-        def send_small(wire: Any, files: Any, path: str) -> None:
+        def send_small(*what: Any) -> None:
             count(1)
-            small(wire, files, path)
+            small(*what)
 
         def send_large(wire: Any, files: Any, wanted: list[Any], timeout: float) -> None:
             count(len(wanted))
@@ -201,21 +222,24 @@ class Node:
         return self.log.stat().st_size if self.log.exists() else 0
 
 
-def make_pair(prefer: str, keep: int) -> tuple[Path, Node, Node]:
-    """Make two fresh prefixes on a file system in memory if there is one, and preload what the children need."""
+def make_pair(sets: str, commands: str, directory: str) -> tuple[Path, tuple[Node, Node]]:
+    """Make two fresh prefixes on a file system in memory if there is one, and preload what the children need.
+
+    sets: the sets in hotpair.ini; commands: the glob of the paths that the tests' command copies; directory: what the
+    sets need.
+    """
     base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     home = Path(tempfile.mkdtemp(prefix="hotpair-model-", dir=base))
     for name in ("compare", "run", "plan", "tasks", "restore", "cmd.syncr", "cmd.psync", "cmd.syncr_receive"):
-        try:
-            __import__(f"hotpair.{name}")
-        except ModuleNotFoundError as missing:
-            if name not in str(missing.name):
-                raise
+        __import__(f"hotpair.{name}")
     import filelock
     import sh
 
     assert filelock and sh
-    return home, Node(home, "alpha", "beta", prefer, keep), Node(home, "beta", "alpha", prefer, keep)
+    nodes = Node(home, "alpha", "beta", sets, commands), Node(home, "beta", "alpha", sets, commands)
+    for node in nodes:
+        os.makedirs(node.live(directory))
+    return home, nodes
 
 
 def remove(home: Path) -> None:
