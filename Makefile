@@ -60,7 +60,7 @@ lab-down:
 	@tests/lab/lab down
 
 bench:
-	@tests/setup $(PACKAGES) lsyncd
+	@tests/setup $(PACKAGES) lsyncd clsync unison
 	.venv/bin/python tests/bench/bench.py
 
 campaign:

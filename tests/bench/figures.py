@@ -47,6 +47,39 @@ class Row(NamedTuple):
 HEAD = ["what", "against", "min", "median", "max", "goal", "verdict"]
 
 
+class Carried(NamedTuple):
+    """One line of a work's table: how a program carried it, against another in the same rounds."""
+
+    program: str
+    against: str
+    cpu: Row  # the ratio, and what it shall be; no samples when there was nothing to compare
+    wall: tuple[float, ...]  # the ratio
+    spent: tuple[float, ...]  # milliseconds of CPU
+    took: tuple[float, ...]  # milliseconds until the peer had all
+    alike: str  # whether both sides ended identical
+    sent: tuple[float, ...]  # KiB over the link
+
+    def cells(self) -> list[str]:
+        """Return the columns as text, those of CARRIED."""
+        ratio = " / ".join(map(_short, _spread(self.cpu.samples))) if self.cpu.samples else ""
+        wall, spent, took, sent = map(_middle, (self.wall, self.spent, self.took, self.sent))
+        goal = "" if self.cpu.limit is None else f"{self.cpu.goal}: <= {self.cpu.limit:.2g}"
+        return [self.program, self.against, ratio, wall, spent, took, self.alike, sent, goal, self.verdict]
+
+    @property
+    def verdict(self) -> str:
+        """Say whether the goal is reached: fast is nothing when the sides differ."""
+        if self.cpu.limit is None:
+            return ""
+        if not self.alike.startswith("yes"):
+            return "missed, not identical"
+        return self.cpu.verdict if self.cpu.samples else "nothing to compare with"
+
+
+CARRIED = ["program", "against", "CPU: min / median / max", "wall", "CPU, ms", "wall, ms"]
+CARRIED += ["identical", "KiB on the link", "goal", "verdict"]
+
+
 class Report:
     """Everything found: rows with verdicts, times for orientation, and remarks."""
 
@@ -54,6 +87,7 @@ class Report:
         self.rows: list[Row] = []
         self.times: list[Row] = []  # milliseconds: of this machine on this day, never judged
         self.steps: list[Row] = []  # milliseconds: the parts of one change
+        self.trees: dict[str, list[Carried]] = {}  # by work
         self.notes: list[str] = []
         self.pairs = 0
 
@@ -64,6 +98,14 @@ class Report:
 
 def _short(value: float) -> str:
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.2f}"
+
+
+def _spread(samples: Sequence[float]) -> tuple[float, float, float]:
+    return min(samples), statistics.median(samples), max(samples)
+
+
+def _middle(samples: Sequence[float]) -> str:
+    return _short(statistics.median(samples)) if samples else ""
 
 
 def times(rows: Sequence[Row]) -> list[list[str]]:
