@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lib"), str(ROOT)]
-STEPS = {"files": 25, "trees": 20}  # of one history
+STEPS = {"files": 25, "trees": 30}  # of one history
 CHUNK = 10  # histories that share a seed, and that are lost when the campaign is stopped
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -67,14 +68,18 @@ class History(RuleBasedStateMachine):
         lines: int = NEVER,
         peer_lines: int = NEVER,
         folder: str | None = None,
+        meanwhile: Callable[[], None] | None = None,
     ) -> int:
         """Run a program, looking at everything all the while; return its exit code.
 
-        folder: that whose event it is, None for a look at all.
+        folder: that whose event it is, None for a look at all. meanwhile: what is done while it runs.
         """
         orphans = bool(set(_children()) - self.strangers)  # one of these may have the run lock, and be about to die
         standing = self.standing(node, folder)
-        code = self._wait(node.start(program, arguments, lines, peer_lines, self.away))
+        pid = node.start(program, arguments, lines, peer_lines, self.away)
+        if meanwhile:
+            meanwhile()
+        code = self._wait(pid)
         killed = lines < NEVER or peer_lines < NEVER
         how = " (peer away)" * self.away + f" (an end dies after {min(lines, peer_lines)} lines)" * killed
         self.story.append(f"{node.name}: {program} {' '.join(arguments)}{how} -> {code}, {self.payloads()} sent so far")

@@ -14,11 +14,24 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 LIBRARY = str(Path(__file__).resolve().parents[2] / "lib" / "hotpair")
+BLIND = 0.02  # seconds that are waited for incrond, for there is none
+END = f"""\
+import sys
+sys.path.insert(0, {os.path.dirname(LIBRARY)!r})
+from hotpair import packages
+packages.add()
+from hotpair import run, storm
+run.BLIND = storm.ARMED = {BLIND}
+from hotpair.cmd.syncr_receive import main
+from hotpair.exits import guard
+sys.exit(guard(main))
+"""
 NEVER = 1 << 60  # a number of lines that no run executes
 
 
@@ -150,8 +163,7 @@ class Node:
             import hotpair.storm
 
             hotpair.detect.ABSENT = 0.03
-            hotpair.run.BLIND = hotpair.storm.ARMED = 0.02  # there is no incrond to wait for
-            self.real_spawn = hotpair.peer.spawn
+            hotpair.run.BLIND = hotpair.storm.ARMED = BLIND
             hotpair.peer.spawn = lambda _node, set_name: self._peer(set_name, peer_lines, away)  # type: ignore
             self._count_payloads()
             main = __import__(f"hotpair.cmd.{program}", fromlist=["main"]).main
@@ -185,8 +197,7 @@ class Node:
             from hotpair.cmd import syncr_receive
             from hotpair.exits import guard
 
-            # Its own run, if it is asked for one, starts the real program: SQLite must not be forked with a file open.
-            hotpair.peer.spawn = self.real_spawn
+            hotpair.peer.spawn = self._another_end  # for its own run, when asked
             self.log = self.log.with_name(f"{self.other.name}.payloads")
             self._count_payloads()
             sys.argv = ["syncr-receive", set_name]
@@ -194,6 +205,12 @@ class Node:
             return guard(syncr_receive.main)
 
         return Forked(child)
+
+    def _another_end(self, node: Any, set_name: str) -> subprocess.Popen[bytes]:
+        """Start our end as a program, for the peer's own run: SQLite must not be forked with a file open."""
+        environment = {"PATH": os.environ["PATH"], "HOTPAIR_ROOT": str(self.root)}
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        return subprocess.Popen([sys.executable, "-ISc", END, set_name], bufsize=0, env=environment, **pipes)
 
     def _count_payloads(self) -> None:
         """Count contents on their way, outside of what is tested."""
@@ -243,6 +260,11 @@ def make_pair(sets: str, commands: str, directory: str) -> tuple[Path, tuple[Nod
 
 
 def remove(home: Path) -> None:
+    for _ in range(10):  # a mount point may be busy for a moment after it was unmounted
+        with suppress(OSError):
+            shutil.rmtree(home)
+            return
+        time.sleep(0.1)
     shutil.rmtree(home)
 
 

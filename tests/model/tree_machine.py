@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
@@ -12,13 +13,15 @@ from tests.model import disk
 from tests.model.history import Wrote, seeds, sides
 from tests.model.nodes import NEVER, Node, make_pair, random_lines
 from tests.model.observer import brief, see, tree
-from tests.model.tree_users import MOST, NAMES, STAYS, TOP, Users, picks
+from tests.model.tree_acts import MOST, NAMES, STAYS, TOP, picks
+from tests.model.tree_users import Users
 
 SETS = "[tree data]\nroot = /srv/data\nkeep = 1000\nmax-delete = 100%\nprefer = {prefer}\n"
 COMMANDS = "/srv/data/*.conf"
 KEPT = "/srv/data/.hotpair/data.kept"
 INBOX = "/srv/data/.hotpair/data"
 LEFT = [0, 1 << 16, 8 << 20]  # bytes free on a full disk
+MOMENTS = 0.06  # seconds that a run takes
 SWEEPS = 2  # that must bring both to rest
 
 
@@ -88,6 +91,26 @@ class Trees(Users):
         self.noticed = before  # nobody can keep what there is no room for
         self.faults += 1
         self.kept()
+
+    @rule(side=sides, runs=sides, seed=seeds, program=st.sampled_from(["syncr", "psync"]))
+    def meanwhile(self, side: bool, runs: bool, seed: int, program: str) -> None:
+        """A user acts while a run is under way, on the node that sends or on the one that receives."""
+        node, source = self.before(side), random.Random(seed)
+        fleeting: set[Wrote] = set()
+
+        def act() -> None:
+            until = time.monotonic() + source.random() * MOMENTS
+            while time.monotonic() < until:
+                self.whole()
+            known, standing = set(self.noticed), self.standing(node, None)
+            self.act(node, source)
+            fleeting.update(standing - self.standing(node, None) - known)
+
+        arguments = ["data", "0"] if program == "syncr" else ["--force"]
+        self.program(self.nodes[runs], program, arguments, meanwhile=act)
+        self.noticed -= fleeting  # gone before the run could see it, perhaps
+        self.faults += 1
+        self.after()
 
     def ran(self, side: bool, code: int) -> None:
         """P3 without a sweep: who alone had changes has none when its run ended well."""
