@@ -640,6 +640,23 @@ def test_rsync_with_our_words_is_run(node: Node, tmp_path: Path) -> None:
     assert files_of_inbox(node) == []
 
 
+def test_rsync_leaves_alone_what_is_staged_besides(node: Node, tmp_path: Path) -> None:
+    node.may_write = True  # type: ignore[attr-defined]
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    reception = Reception(node).greet()
+    reception.propose(["/srv/new.txt", None, STATE], ["/srv/other.txt", None, STATE])
+    reception.wire.send(bytes="/srv/other.txt")
+    reception.raw(b"%d\n" % len(NEW) + NEW + b"0\n")
+    (tree / stage_name("/srv/new.txt", from_json(STATE))).write_bytes(NEW)  # type: ignore[arg-type]
+    reception.wire.send(rsync=["/srv/new.txt"])
+    client(reception, tree)
+    reception.wire.send(apply=True)
+    assert [verdict["action"] for verdict in reception.wire.expect("verdicts")] == ["applied", "applied"]
+    reception.wire.send(bye=True)
+    assert reception.end()[0] == os.EX_OK
+
+
 def test_rsync_for_two_inboxes_at_once_is_refused(node: Node) -> None:
     node.may_write = True  # type: ignore[attr-defined]
     node.live("/srv/sub/one").mkdir(parents=True)
