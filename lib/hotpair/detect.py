@@ -35,6 +35,7 @@ class Scope(NamedTuple):
     sections: tuple[sections.Section, ...]
     configuration: str  # signature of the files that say all this
     unmovable: set[str]  # what the peer could not move to these paths: they are sent as what is new
+    moved: dict[str, str]  # directories that a user moved, by where they are now, and where they were
     below: str = ""  # live path that a person asked about, with all below it; "" for the whole set
     dry: bool = False  # nothing may be written; the archive is a copy in memory
     reread: bool = False  # contents are read again, whatever their signatures say

@@ -53,6 +53,7 @@ def scope(configuration: Config, set_name: str) -> Scope:
         sections.load(),
         configuration.signature,
         set(),
+        {},
     )
 
 

@@ -1,11 +1,13 @@
 """Survey: look at a set, of either kind, and index what is as agreed for the quiet look of the next event."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
-from hotpair import keep, listed, locks, tree, watch
-from hotpair.archive import Row
+from hotpair import keep, listed, locks, scan, tree, watch
+from hotpair.archive import Row, row_of
 from hotpair.detect import Change, Scope, Survey
-from hotpair.scan import Unsettled
+from hotpair.scan import State, Unsettled
 from hotpair.treeset import TreeSet
 
 
@@ -73,17 +75,37 @@ def next_look(scope: Scope, found: Survey, moving: Iterable[Change], events: Ite
 def keep_unsent(scope: Scope) -> None:
     """Keep a copy of what a tree has and the peer could not be given; a files set has its own already."""
     files = scope.files
-    pending = scope.archive.pending() if isinstance(files, TreeSet) else {}
-    if not isinstance(files, TreeSet) or not pending:
+    if not isinstance(files, TreeSet):
+        return
+    unsent = {path: row.seen for path, row in scope.archive.pending().items() if row.seen is not None}
+    moved = {path: source for path, source in scope.moved.items() if scope.archive.row(path).seen is None}
+    if not unsent and not moved:
         return
     with locks.state(files.name):
-        for path, row in pending.items():
-            if row.seen is None:
-                continue
+        for path, source in moved.items():
+            unsent.update(_edited_below(scope, files, path, source))
+        for path, state in unsent.items():
             try:
-                keep.aside(files, path, row.seen)
+                keep.aside(files, path, state)
             except (Unsettled, FileNotFoundError):  # a user is at work, or the disk is gone
                 continue
             except OSError as error:
                 what = f"cannot be kept until the peer has it: {error.strerror}"
                 scope.archive.problem(path, "unreadable", "", what)
+
+
+def _edited_below(scope: Scope, files: TreeSet, path: str, source: str) -> Iterator[tuple[str, State]]:
+    """Yield what is not as agreed below a directory that was moved: nobody looks there until the peer has moved it."""
+    queue = deque([path])
+    while queue:
+        directory = queue.popleft()
+        seen = tree.look(files, directory)
+        rows = scope.archive.folder(source + directory[len(path) :])
+        for name, record in seen.records.items() if seen else ():
+            if seen and name in seen.directories:
+                queue.append(f"{directory}/{name}")
+            elif record and (name not in rows or rows[name][2] != record):
+                with suppress(Unsettled, OSError):
+                    state, _ = scan.look(f"{directory}/{name}")
+                    if state is not None and (name not in rows or state != row_of(*rows[name]).agreed):
+                        yield f"{directory}/{name}", state

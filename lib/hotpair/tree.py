@@ -169,6 +169,7 @@ class _Walk:
                 if state is not None and state.kind == "directory":
                     self.moves.append(Change(path, row.agreed, state, source))
                     self.moved.add(source)
+                    self.scope.moved[path] = source
                     return True
         return False
 

@@ -124,3 +124,18 @@ def test_directory_that_was_moved_is_one_rename_wherever_it_went(pair, source, t
     pair.alpha.live(f"/srv/data/{source}").rename(pair.alpha.live(f"/srv/data/{target}"))
     pair.sync()
     assert pair.beta.live(f"/srv/data/{target}").stat().st_ino == before
+
+
+def test_edit_below_a_directory_that_was_moved_while_the_peer_is_away_is_kept(pair):
+    fill(pair.alpha, "d/s/f", "d/g", "stays")
+    pair.sync()
+    away = pair.beta.root / "etc/hotpair/hotpair.ini"
+    away.rename(f"{away}.away")
+    pair.alpha.live("/srv/data/d").rename(pair.alpha.live("/srv/data/e"))
+    pair.alpha.write("/srv/data/e/s/f", "edited")
+    assert pair.alpha.run("syncr", "data", "0").code == 75
+    pair.alpha.write("/srv/data/e/s/f", "edited again")
+    Path(f"{away}.away").rename(away)
+    pair.sync()
+    kept = pair.alpha.root / "srv/data/.hotpair/data.kept"
+    assert [path.read_text() for path in kept.rglob("*") if path.is_file()] == ["edited"]
