@@ -168,7 +168,8 @@ def test_a_check_over_time_fails_and_nothing_of_it_is_left(node: Node) -> None:
     began = time.monotonic()
     assert tasks.check(found, "/etc/a", "/x").endswith(": not done after 0.5 s")
     assert time.monotonic() - began < 8
-    assert not lives(int(node.out("pid"))) and not lives(int(node.out("other")))
+    while lives(int(node.out("pid"))) or lives(int(node.out("other"))):  # SIGKILL takes a moment
+        assert time.monotonic() - began < 8
 
 
 # what a command finds
