@@ -11,7 +11,7 @@ back. The table moves within its directory to a name that incrond ignores: one r
 import os
 import time
 
-from hotpair import folder, marks, paths, quiet
+from hotpair import marks, paths, quiet
 
 BURST = 12  # events at once from which on a process for each costs more than it finds; saving in vim makes 8
 SECOND = 1_000_000_000  # nanoseconds
@@ -228,6 +228,8 @@ def sit_out(set_name: str) -> bool:
 
     What the table's directories hold besides the set's files may be what storms.
     """
+    from hotpair import folder  # an event that loses the lock pays for no further module
+
     look = 0.0
     while not over(set_name, look):
         if folder.indexed(set_name):  # of a tree, only the run knows where to look
