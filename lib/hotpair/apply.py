@@ -29,28 +29,35 @@ class Decided(NamedTuple):
     source: str = ""  # the path it is to be moved from
 
 
-def stage_directory(files: AnySet, live: str) -> str:
-    """Return the live path of the inbox: on the file system of the path, so that a rename reaches it."""
-    if isinstance(files, TreeSet):
-        return f"{files.root}/{paths.INBOX}/{files.name}"
-    return f"{live.rsplit('/', 1)[0]}/{paths.INBOX}/{files.name}"
+def stage_directory(files: AnySet, live: str, aside: bool = False) -> str:
+    """Return the live path of the inbox: on the file system of the path, so that a rename reaches it.
+
+    aside: of the one for large contents, which are staged while runs empty the other.
+    """
+    directory = files.root if isinstance(files, TreeSet) else live.rsplit("/", 1)[0]
+    return f"{directory}/{paths.INBOX}/{_inbox_name(files, aside)}"
 
 
-def inbox_of(files: AnySet, path: str) -> int:
+def _inbox_name(files: AnySet, aside: bool) -> str:
+    return files.name + ".large" * aside
+
+
+def inbox_of(files: AnySet, path: str, aside: bool = False) -> int:
     """Return a descriptor of the inbox for a path. A files set's is beside it, so that its directory is made."""
     if isinstance(files, TreeSet):
-        return open_inbox(files)
+        return open_inbox(files, aside=aside)
     make_parents(path)
     with beneath.place(path) as at:
-        return open_inbox(files, at)
+        return open_inbox(files, at, aside)
 
 
-def open_inbox(files: AnySet, at: Place | None = None) -> int:
+def open_inbox(files: AnySet, at: Place | None = None, aside: bool = False) -> int:
     """Return a descriptor of the inbox of a place, made if missing. Raises OSError where it is not ours alone."""
     if isinstance(files, TreeSet):  # a root without the marker is not mounted: nothing is made there
-        return beneath.private(descend.open_directory(f"{files.root}/{paths.INBOX}"), files.name)
+        marker = descend.open_directory(f"{files.root}/{paths.INBOX}")
+        return beneath.private(marker, _inbox_name(files, aside))
     assert at
-    return beneath.inbox(at, files.name)
+    return beneath.inbox(at, _inbox_name(files, aside))
 
 
 def make_parents(live: str) -> None:
@@ -194,7 +201,8 @@ def _stage(files: AnySet, change: Decided, new: State, swap: Place) -> int:
     elif new.kind == "directory":
         os.mkdir(swap.name, 0o700, dir_fd=swap.fd)
     else:
-        beneath.rename(Place(swap.fd, change.stage.rsplit("/", 1)[1]), swap)
+        with beneath.place(change.stage) as staged:
+            beneath.rename(staged, swap)
     if new.kind != "file":
         meta.give(swap, new)
         return 0

@@ -155,13 +155,18 @@ def orphans(differences: list[Difference], mine: set[str]) -> list[Change]:
     return [Change(d.path, None, d.here) for d in differences if not d.theirs_changed and d.path not in mine]
 
 
-def turn(scope: Scope) -> int:
-    """Let this node send its own part now; returns the run's exit code, EX_TEMPFAIL when a run is under way."""
-    from hotpair import run
+def turn(scope: Scope, with_large: bool) -> int:
+    """Let this node send its own part now; returns the run's exit code, EX_TEMPFAIL when a run is under way.
+
+    with_large: also what the run leaves aside, which the peer does not wait for while its own run is under way.
+    """
+    from hotpair import large, run
 
     if isinstance(scope.files, TreeSet):
         marks.add(scope.files.name, "turn")  # a look at the whole: what a user moved is in no row yet
     code = run.unless_under_way(scope, force=True)
+    if with_large:
+        large.carry(scope, wait=True)
     return os.EX_TEMPFAIL if code is None else code
 
 

@@ -25,6 +25,7 @@ class Node(NamedTuple):
     connect_timeout: float  # seconds
     io_timeout: float  # seconds
     rsync_above: int  # bytes
+    large: int  # bytes
 
 
 class Config(NamedTuple):
@@ -60,6 +61,7 @@ NODE = {
     "connect-timeout": Option("5", limit, "seconds, 1 at least"),
     "io-timeout": Option("60", limit, "seconds, 1 at least"),
     "rsync-above": Option("32K", size, "a size such as 32K, 1M or 0"),
+    "large": Option("16M", size, "a size such as 16M or 1G"),
 }
 
 

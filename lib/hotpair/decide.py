@@ -42,9 +42,7 @@ def decide(
     return Answer("lost" if winner == nodes[0] else "take", conflict=True)
 
 
-def win(
-    base: State | None, here: State | None, there: State | None, prefer: str, nodes: tuple[str, str]
-) -> str | None:
+def win(base: State | None, here: State | None, there: State | None, prefer: str, nodes: tuple[str, str]) -> str | None:
     """Return the name of the node whose state wins, or None when a person must say. The states differ."""
     if here is None or there is None:
         return nodes[1] if here is None else nodes[0]  # an edit against a delete: the edit survives

@@ -16,6 +16,7 @@ from hotpair.scan import State, Unsettled
 from hotpair.treeset import TreeSet
 
 DECAYED = "decayed"  # the kind of problem that only reading everything again finds
+LARGE = "large"  # the kind of problem that a content is which waits until the run is over
 ABSENT = 0.2  # seconds an absence must last: editors move the old file away before the new one stands
 
 

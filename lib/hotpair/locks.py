@@ -1,8 +1,8 @@
 """Locks held by the kernel (flock(2)), so that none is ever stale.
 
 `run`: one run of a set at a time. `state`: whoever reads or writes a set's live files and archive; never held
-while talking to the peer, or two nodes that send at once would wait for each other. `section`: one run of a section's
-commands at a time.
+while talking to the peer, or two nodes that send at once would wait for each other. `large`: whoever carries the large
+contents of a set. `section`: one run of a section's commands at a time.
 What stands between an edit and its arrival takes flock itself: importing filelock costs a third of that whole way
 (docs/benchmarks.md). Both lock the same files in the same manner, so they exclude each other.
 """
@@ -51,6 +51,20 @@ def try_run(set_name: str) -> int | None:
         return fd
     os.close(fd)
     return None
+
+
+def try_large(set_name: str, wait: bool) -> int | None:
+    """Return a descriptor that holds the lock of the set's large contents.
+
+    wait: until nobody else carries them, however long that takes; without it None is returned when somebody does.
+    """
+    fd = _open(set_name + ".large")
+    if wait:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    elif not _try(fd):
+        os.close(fd)
+        return None
+    return fd
 
 
 def wait_for_state(set_name: str) -> bool:

@@ -1,4 +1,15 @@
-"""How long to wait before something that failed is tried again: pure, no clock."""
+"""Pauses: what stands in the way of sending, and how long until it is tried again."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from hotpair import log
+from hotpair.exits import Fail, Later
+
+if TYPE_CHECKING:  # detect owes commands, whose retries want `growing`
+    from hotpair.detect import Change, Scope
 
 
 def growing(attempts: int, first: float, most: float) -> float:
@@ -6,3 +17,36 @@ def growing(attempts: int, first: float, most: float) -> float:
     if attempts < 1:
         return 0.0
     return min(first * 2.0 ** min(attempts - 1, 60), most)  # 2**60 s: any `most` is reached, and no float overflows
+
+
+def due(scope: Scope, changes: list[Change], force: bool) -> list[Change]:
+    """Leave out what is held or failed and not to be tried again yet."""
+    now = time.time()
+    waiting = {(p.path, p.subject) for p in scope.archive.problems() if p.kind in ("held", "failed") and p.due > now}
+    return [change for change in changes if force or (change.path, change.subject) not in waiting]
+
+
+def wait_for_peer(scope: Scope) -> None:
+    """Raise Later while the peer that was away is not to be asked again yet."""
+    for problem in scope.archive.problems():
+        if problem.kind == "peer" and problem.due > time.time():
+            raise Later(problem.detail)
+
+
+def away(scope: Scope, fail: Fail) -> None:
+    """Remember what stands in the way, the peer's absence most often, and when to try again; say it once."""
+    kind = fail.kind if isinstance(fail, Later) else "peer"
+    known = [p for p in scope.archive.problems() if p.kind == kind]
+    if known and known[0].due > time.time():
+        return
+    pause = growing(known[0].attempts + 1 if known else 1, 5, 900) if kind == "peer" else 0.0
+    if scope.archive.problem("", kind, "", str(fail), time.time() + pause) and kind != "standby":
+        log.error(f"{scope.files.name}: {scope.node.peer + ': ' if kind == 'peer' else ''}{fail}")
+
+
+def back(scope: Scope) -> None:
+    """Forget what stood in the way: the peer answers."""
+    scope.archive.solved("", "unmounted", "standby")
+    if any(p.kind == "peer" for p in scope.archive.problems()):
+        scope.archive.solved("", "peer")
+        log.notice(f"{scope.files.name}: {scope.node.peer} is back")

@@ -122,9 +122,14 @@ def empty(directory: str) -> None:
         os.unlink(entry.path)
 
 
-def send_large(wire: Wire, files: AnySet, wanted: list[tuple[str, State]], io_timeout: float) -> None:
-    """Run rsync's client end over the wire for contents that go into one inbox. Raises Later when it fails."""
-    outbox = paths.state("outbox", files.name)
+def send_large(
+    wire: Wire, files: AnySet, wanted: list[tuple[str, State]], io_timeout: float, aside: bool = False
+) -> None:
+    """Run rsync's client end over the wire for contents that go into one inbox. Raises Later when it fails.
+
+    aside: beside a run, which may be carrying contents of its own.
+    """
+    outbox = paths.state("outbox", files.name + ".large" * aside)
     empty(outbox)
     descriptors = []
     for path, state in wanted:
@@ -186,12 +191,12 @@ def _line(fd: int) -> str:
     return line.decode().rstrip("\n")
 
 
-def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, str]]) -> None:
+def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, str]], aside: bool = False) -> None:
     """Run rsync's server end into an inbox. `basis` has (path, stage name) of what is replaced, for the delta."""
     words = str(wire.expect("run"))
     if not _SERVER.fullmatch(words):
         raise Refused(f"rsync with other words than ours: {words[:80]!r}")
-    directory = _basis_directory(files)
+    directory = _basis_directory(files, aside)
     empty(directory)
     for path, name in basis:
         with suppress(FileNotFoundError):  # removed meanwhile: then there is no delta
@@ -225,11 +230,12 @@ def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, 
     wire.send(rsync=code)
 
 
-def _basis_directory(files: AnySet) -> str:
+def _basis_directory(files: AnySet, aside: bool) -> str:
     """Return, as it is on this disk, a directory that can hold links to what is replaced."""
+    large = ".large" * aside
     if isinstance(files, TreeSet):
-        return paths.under(files.own(".basis"))
-    return paths.state("basis", files.name)
+        return paths.under(files.own(f"{large}.basis"))
+    return paths.state("basis", files.name + large)
 
 
 def _confined(directory: str) -> list[str]:

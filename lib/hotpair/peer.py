@@ -124,5 +124,3 @@ def _why(process: subprocess.Popen[bytes], away: Later) -> str:
     os.set_blocking(process.stderr.fileno(), False)  # ssh's kept connection may hold it open
     said = (process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
     return f"{away.message} ({said[-1]})" if said else away.message
-
-

@@ -54,6 +54,7 @@ class Reception:
         self.nonce = secrets.token_hex(16)
         self.peer = ""
         self.pending: dict[str, Pending] = {}
+        self.aside = False  # what is proposed was left aside by runs: it has an inbox of its own
         self.new_folders = 0  # directories that came: they are to be watched
 
     def serve(self) -> None:
@@ -110,7 +111,7 @@ class Reception:
         elif "tree" in message and isinstance(self.scope.files, TreeSet):
             compare.answer_tree(self.scope, self.wire, message)
         elif "turn" in message:
-            self.wire.send(done=compare.turn(compare.narrowed(self.scope, message)))
+            self.wire.send(done=compare.turn(compare.narrowed(self.scope, message), message["turn"] == "large"))
         elif "peek" in message:
             plan.answer(self.scope, self.wire, message)
         elif "resolved" in message:
@@ -123,6 +124,7 @@ class Reception:
             raise Refused("a proposal from another conversation")
         proposals = [self._parse(item) for item in _items(message["propose"], send.BATCH_ENTRIES)]
         self._empty_inboxes()
+        self.aside = message.get("aside") is True
         with locks.state(self.scope.files.name), transaction(self.scope.archive.db):
             for change in proposals:
                 self.pending[change.path] = self._decide(change)
@@ -168,7 +170,7 @@ class Reception:
                 reply["action"] = "unmoved"
         elif answer.action == "take" and new is not None and new.kind == "file" and not _holds(row.seen, new):
             stage = payload.stage_name(scope.files.shared(path), new)
-            decided = decided._replace(stage=f"{apply.stage_directory(scope.files, path)}/{stage}")
+            decided = decided._replace(stage=f"{apply.stage_directory(scope.files, path, self.aside)}/{stage}")
             reply.update(self._room(path, new))
         if answer.action == "lost":
             self._unagree(path, row)
@@ -196,7 +198,7 @@ class Reception:
     def _room(self, path: str, new: State) -> dict[str, Any]:
         """Make the inbox and return "want", or "failed" when the content would not fit or has no place."""
         try:
-            inbox = apply.inbox_of(self.scope.files, path)
+            inbox = apply.inbox_of(self.scope.files, path, self.aside)
             disk = os.fstatvfs(inbox)
             os.close(inbox)
         except OSError as error:
@@ -218,7 +220,7 @@ class Reception:
             raise Refused("one rsync fills one inbox")
         basis = [(c.path, c.stage.rsplit("/", 1)[1]) for c in changes if c.here is not None and c.here.kind == "file"]
         inbox = directories.pop()
-        payload.receive_large(self.wire, self.scope.files, inbox, basis)
+        payload.receive_large(self.wire, self.scope.files, inbox, basis, self.aside)
         staged = {pending.change.stage.rsplit("/", 1)[1] for pending in self.pending.values() if pending.change.stage}
         payload.discard_others(inbox, staged)
 

@@ -11,9 +11,10 @@ from hotpair import (
     archive,
     brake,
     compare,
+    large,
     locks,
-    log,
     marks,
+    pauses,
     peer,
     sections,
     send,
@@ -24,8 +25,7 @@ from hotpair import (
 )
 from hotpair.config import Config
 from hotpair.detect import Change, Scope, Survey
-from hotpair.exits import Fail, Later, Refused
-from hotpair.pauses import growing
+from hotpair.exits import Later, Refused
 
 PATIENCE = 5.0  # seconds a run waits for files that move; then cron's minute job looks again
 MISSED = "missed"  # the mark that says that incrond was blind
@@ -57,21 +57,18 @@ def scope(configuration: Config, set_name: str) -> Scope:
     )
 
 
-def due(scope: Scope, changes: list[Change], force: bool) -> list[Change]:
-    """Leave out what is held or failed and not to be tried again yet."""
-    now = time.time()
-    waiting = {(p.path, p.subject) for p in scope.archive.problems() if p.kind in ("held", "failed") and p.due > now}
-    return [change for change in changes if force or (change.path, change.subject) not in waiting]
-
-
 @contextmanager
 def alone(scope: Scope, seconds: float) -> Iterator[None]:
-    """Hold the run lock, and run for the events that came meanwhile. Raises Later when it stays taken so long."""
+    """Hold the run lock, then run for the events that came meanwhile and carry what is large.
+
+    Raises Later when the lock stays taken so long.
+    """
     with locks.run(scope.files.name, seconds):
         yield
     whole = scope._replace(below="")
     while storm.unattended(scope.files.name) and unless_under_way(whole) is not None:
         pass
+    large.carry(whole)
 
 
 def unless_under_way(scope: Scope, force: bool = False) -> int | None:
@@ -92,6 +89,7 @@ def after_blindness(scope: Scope) -> None:
     """Look at all of a tree once incrond watches again, after directories came from the peer or in a sweep."""
     marks.add(scope.files.name, MISSED)
     unless_under_way(scope)
+    large.carry(scope)
 
 
 def run(scope: Scope, force: bool = False, ahead: subprocess.Popen[bytes] | None = None) -> int:
@@ -103,7 +101,7 @@ def run(scope: Scope, force: bool = False, ahead: subprocess.Popen[bytes] | None
     try:
         return _until_calm(scope, force, started)
     except (Later, Refused) as fail:
-        _away(scope, fail)
+        pauses.away(scope, fail)
         return os.EX_TEMPFAIL
     finally:
         survey.keep_unsent(scope)
@@ -122,7 +120,8 @@ def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]
         began = time.monotonic()
         found = survey.survey(scope, absences, folders)
         unwatched += found.new_folders
-        wanted = brake.pass_on(scope, due(scope, found.changes, force))
+        ours = large.left_in(scope, found.changes)
+        wanted = brake.pass_on(scope, pauses.due(scope, ours, force))
         outcome = _send(scope, wanted, force, started.pop() if started else None) if wanted else send.Outcome()
         calm, again = storm.over(name, time.monotonic() - began), found.unsettled or outcome.again
         if calm and watch.follow(scope.files, unwatched):  # not before: in a storm the table is away
@@ -139,7 +138,7 @@ def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]
         folders = survey.next_look(scope, found, wanted if outcome.again else [], events) if calm else None
     if blind:
         marks.add(name, MISSED)
-    if again or outcome.waiting or len(wanted) < len(found.changes) or found.later:
+    if again or outcome.waiting or len(wanted) < len(ours) or found.later:
         return os.EX_TEMPFAIL
     marks.done(name)
     return os.EX_OK
@@ -148,38 +147,14 @@ def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]
 def _send(scope: Scope, wanted: list[Change], force: bool, ahead: subprocess.Popen[bytes] | None) -> send.Outcome:
     standby.check(scope.files)
     if not force:
-        _wait_for_pause(scope)
+        pauses.wait_for_peer(scope)
     with peer.conversation(scope.node, scope.files, ahead) as other:
-        _back(scope)
+        pauses.back(scope)
         outcome = send.send(scope, other, wanted)
         if outcome.turn:
             other.wire.send(turn=True)
             other.wire.expect("done", compare.TURN)
         return outcome
-
-
-def _wait_for_pause(scope: Scope) -> None:
-    for problem in scope.archive.problems():
-        if problem.kind == "peer" and problem.due > time.time():
-            raise Later(problem.detail)
-
-
-def _away(scope: Scope, fail: Fail) -> None:
-    """Remember what stands in the way, the peer's absence most often, and when to try again; say it once."""
-    kind = fail.kind if isinstance(fail, Later) else "peer"
-    known = [p for p in scope.archive.problems() if p.kind == kind]
-    if known and known[0].due > time.time():
-        return
-    pause = growing(known[0].attempts + 1 if known else 1, 5, 900) if kind == "peer" else 0.0
-    if scope.archive.problem("", kind, "", str(fail), time.time() + pause) and kind != "standby":
-        log.error(f"{scope.files.name}: {scope.node.peer + ': ' if kind == 'peer' else ''}{fail}")
-
-
-def _back(scope: Scope) -> None:
-    scope.archive.solved("", "unmounted", "standby")
-    if any(p.kind == "peer" for p in scope.archive.problems()):
-        scope.archive.solved("", "peer")
-        log.notice(f"{scope.files.name}: {scope.node.peer} is back")
 
 
 def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
@@ -196,18 +171,20 @@ def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
             scope.archive.note("repaired", scope.archive.fact("repaired") + repaired)
         standby.check(scope.files)
         if not force:
-            _wait_for_pause(scope)
+            pauses.wait_for_peer(scope)
         with peer.conversation(scope.node, scope.files) as other:
-            _back(scope)
+            pauses.back(scope)
             differences = _reconcile(scope, other, found, absences, force, rounds)
     except (Later, Refused) as fail:
-        _away(scope, fail)
+        pauses.away(scope, fail)
         return Result(os.EX_TEMPFAIL, repaired)
     finally:
         survey.keep_unsent(scope)
         storm.end(scope.files.name)
     if differences:
-        scope.archive.problem("", "differ", "", f"{len(differences)} paths differ, {differences[0].path} among them")
+        if not large.all_are(scope, differences):
+            what = f"{len(differences)} paths differ, {differences[0].path} among them"
+            scope.archive.problem("", "differ", "", what)
         return Result(os.EX_TEMPFAIL, repaired, tuple(differences))
     if not scope.below:
         scope.archive.solved("", "differ")
@@ -221,7 +198,7 @@ def _reconcile(
     """Send, compare and let the peer send until both are equal or nothing moves any more; return what differs."""
     differences: list[compare.Difference] = []
     for _ in range(rounds):
-        wanted = brake.pass_on(scope, due(scope, found.changes, force))
+        wanted = brake.pass_on(scope, pauses.due(scope, large.left_in(scope, found.changes), force))
         outcome = send.send(scope, other, wanted)
         if wanted:
             found = _settled_survey(scope, absences)
@@ -231,7 +208,7 @@ def _reconcile(
         if not differences:
             if not scope.below:
                 scope.archive.note("proved", started)
-            if not due(scope, found.changes, force):
+            if not pauses.due(scope, large.left_in(scope, found.changes), force):
                 break
             continue  # what both have come to have is agreed on by proposing it
         mine = {change.path for change in found.changes} | {*found.unsettled, *found.later}
@@ -240,7 +217,7 @@ def _reconcile(
         if outcome.turn or any(d.theirs_changed for d in differences):
             other.wire.send(**compare.request(scope, "turn", True))
             other.wire.expect("done", compare.TURN)
-        elif not outcome.agreed and not outcome.again and not found.changes:
+        elif not outcome.agreed and not outcome.again and not large.left_in(scope, found.changes):
             break
         found = _settled_survey(scope, absences)
     return differences

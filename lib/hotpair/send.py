@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 from hotpair import apply, keep, locks, log, moves, payload, scan, survey
 from hotpair.archive import Row, transaction
-from hotpair.detect import Change, Scope
+from hotpair.detect import LARGE, Change, Scope
 from hotpair.exits import Refused
 from hotpair.pauses import growing
 from hotpair.peer import Peer
 from hotpair.treeset import TreeSet
 
 BATCH_ENTRIES = 100
-BATCH_BYTES = 64 << 20  # a larger file goes alone, so that it holds up nobody
+BATCH_BYTES = 64 << 20
 LINE_BYTES = 400_000  # of proposals in one message, far below what the wire allows
 APPLY = 3600.0  # seconds: checks may take long, and a dead peer is noticed by ssh itself
 FAILED_PAUSE = 60.0, 3600.0  # seconds, first and longest, until a change that failed is tried again
@@ -55,12 +55,20 @@ def batches(changes: list[Change]) -> Iterator[list[Change]]:
         yield batch
 
 
-def send(scope: Scope, peer: Peer, changes: list[Change]) -> Outcome:
-    """Send changes batch by batch. Raises Later or Refused when the conversation breaks; what was recorded stays."""
+def is_large(scope: Scope, state: scan.State) -> bool:
+    """Say whether a state's content is one that holds up no run."""
+    return state.kind == "file" and state.size > scope.node.large
+
+
+def send(scope: Scope, peer: Peer, changes: list[Change], aside: bool = False) -> Outcome:
+    """Send changes batch by batch. Raises Later or Refused when the conversation breaks; what was recorded stays.
+
+    aside: send what runs have left aside; without it the large contents that the peer wants are left aside.
+    """
     outcome = Outcome()
     done, size, whole = 0, 0, _size(changes)
     for batch in batches(changes):
-        outcome = outcome.plus(_send_batch(scope, peer, batch))
+        outcome = outcome.plus(_send_batch(scope, peer, batch, aside))
         done, size = done + len(batch), size + _size(batch)
         scope.progress(done, len(changes), size, whole)
     if changes:  # once for all: the index of a files set has a line for each path
@@ -73,19 +81,24 @@ def _size(changes: list[Change]) -> int:
     return sum(change.new.size for change in changes if change.new)
 
 
-def _send_batch(scope: Scope, peer: Peer, batch: list[Change]) -> Outcome:
+def _send_batch(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> Outcome:
     shared = scope.files.shared
     proposals = [(shared(c.path), c.base, c.new, c.source and shared(c.source)) for c in batch]
-    peer.wire.send(propose=proposals, nonce=peer.nonce)
+    peer.wire.send(propose=proposals, nonce=peer.nonce, aside=aside)
     answers = _list(peer.wire.expect("answers"), len(batch))
     wanted = [change for change, answer in zip(batch, answers, strict=True) if answer.get("action") == "want"]
-    _carry(scope, peer, wanted)
+    left = [] if aside else [change for change in wanted if change.new and is_large(scope, change.new)]
+    carried = [change for change in wanted if change not in left]
+    _carry(scope, peer, carried, aside)
     peer.wire.send(apply=True)
     verdicts = _list(peer.wire.expect("verdicts", APPLY), len(batch))
-    outcome = Outcome(payloads=len(wanted))
+    outcome = Outcome(payloads=len(carried))
     with locks.state(scope.files.name), transaction(scope.archive.db):
         for change, verdict in zip(batch, verdicts, strict=True):
-            outcome = outcome.plus(record(scope, peer.name, change, verdict))
+            if change in left:
+                scope.archive.problem(change.path, LARGE, change.subject, "is carried when the run is over")
+            else:
+                outcome = outcome.plus(record(scope, peer.name, change, verdict))
     return outcome
 
 
@@ -95,7 +108,7 @@ def _list(value: Any, length: int) -> list[dict[str, Any]]:
     return value
 
 
-def _carry(scope: Scope, peer: Peer, wanted: list[Change]) -> None:
+def _carry(scope: Scope, peer: Peer, wanted: list[Change], aside: bool) -> None:
     """Carry the wanted contents: one rsync for each inbox, small files without."""
     large: dict[str, list[tuple[str, scan.State]]] = {}
     for change in wanted:
@@ -108,7 +121,7 @@ def _carry(scope: Scope, peer: Peer, wanted: list[Change]) -> None:
             payload.send_small(peer.wire, scope.files, change.path, change.new.size)
     for files in large.values():
         peer.wire.send(rsync=[scope.files.shared(path) for path, _ in files])
-        payload.send_large(peer.wire, scope.files, files, scope.node.io_timeout)
+        payload.send_large(peer.wire, scope.files, files, scope.node.io_timeout, aside)
 
 
 def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]) -> Outcome:
@@ -146,7 +159,7 @@ def agree(scope: Scope, path: str, state: scan.State | None) -> None:
         scope.archive.forget(path)
     else:
         scope.archive.put(path, row._replace(agreed=state, from_peer=False))
-    scope.archive.solved(path, "failed", "held")
+    scope.archive.solved(path, "failed", "held", LARGE)
     keep.trim(scope.files, path)
 
 

@@ -31,6 +31,11 @@ KINDS = {
     "unreadable": (CRITICAL, "mend that, then psync {set}"),
     "unsupported": (WARNING, "remove it, or take it out of set {set}"),
 }
+# the same for what is not counted
+RARE = {
+    "large": (OK, "wait; what is smaller crosses meanwhile"),
+    "decayed": (CRITICAL, "see which node has it right; then restore it, or write it anew"),
+}
 # the same for problems of a whole set
 OF_A_SET = {
     "brake": (CRITICAL, "if that is right: hotpair approve {set}"),
@@ -113,7 +118,9 @@ def _set(configuration: Config, name: str) -> SetStatus:
     canary = watchdog.canaries(configuration._replace(sets={name: scope.files}))[0]
     blind = watched.left_out(scope.files)
     remarks = [_remark(name, problem) for problem in problems]
-    remarks += _late(scope, left, any(p.kind == "peer" for p in problems))
+    aside = {problem.path for problem in problems if problem.kind == "large"}
+    late = {path: since for path, since in left.items() if path not in aside}
+    remarks += _late(scope, late, any(p.kind == "peer" for p in problems))
     remarks += [remark for w in owed if (remark := _command(w))]
     remarks += _watching(name, canary, blind)
     proved = scope.archive.fact("proved")
@@ -171,7 +178,7 @@ def _remark(name: str, problem: Problem) -> Remark:
     if problem.kind == "peer":
         level = CRITICAL if time.time() - problem.since > AWAY else WARNING
         return Remark(level, name, "", "peer", problem.since, f"peer away: {problem.detail}", "hotpair retry " + name)
-    level, remedy = (KINDS | OF_A_SET)[problem.kind]
+    level, remedy = (KINDS | RARE | OF_A_SET)[problem.kind]
     remedy = remedy.replace("{set}", name).replace("{path}", shlex.quote(problem.path))
     return Remark(level, name, problem.path, problem.kind, problem.since, problem.detail, remedy)
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from hotpair import keep, listed, locks, scan, tree, watch
 from hotpair.archive import Row, row_of
-from hotpair.detect import Change, Scope, Survey
+from hotpair.detect import LARGE, Change, Scope, Survey
 from hotpair.scan import State, Unsettled
 from hotpair.treeset import TreeSet
 
@@ -72,13 +72,18 @@ def next_look(scope: Scope, found: Survey, moving: Iterable[Change], events: Ite
     return folders
 
 
-def keep_unsent(scope: Scope) -> None:
-    """Keep a copy of what a tree has and the peer could not be given; a files set has its own already."""
+def keep_unsent(scope: Scope, large: bool = False) -> None:
+    """Keep a copy of what a tree has and the peer could not be given; a files set has its own already.
+
+    large: of what runs have left aside, which is otherwise left alone: it may be under way just now.
+    """
     files = scope.files
     if not isinstance(files, TreeSet):
         return
-    unsent = {path: row.seen for path, row in scope.archive.pending().items() if row.seen is not None}
-    moved = {path: source for path, source in scope.moved.items() if scope.archive.row(path).seen is None}
+    pending = scope.archive.pending()
+    aside = {problem.path for problem in scope.archive.problems() if problem.kind == LARGE} if pending else set()
+    unsent = {path: row.seen for path, row in pending.items() if row.seen is not None and (path in aside) == large}
+    moved = {path: source for path, source in scope.moved.items() if not large and scope.archive.row(path).seen is None}
     if not unsent and not moved:
         return
     with locks.state(files.name):

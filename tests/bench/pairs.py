@@ -16,7 +16,7 @@ from tests.lab.pairlab import NODES, Lab
 from tests.lab.spaces import wait_until
 
 KEY = "/root/.ssh/bench"  # a key without a forced command, for the others
-NODE = config.Node("alpha", "ssh:beta", "root", 22, KEY, "/etc/hotpair/known_hosts", 5.0, 60.0, 32768)
+NODE = config.Node("alpha", "ssh:beta", "root", 22, KEY, "/etc/hotpair/known_hosts", 5.0, 60.0, 32768, 16 << 20)
 POLL = 0.0005  # seconds between two looks at the peer's file
 LSYNCD = """\
 settings {{ nodaemon = true }}

@@ -15,7 +15,7 @@ from hotpair.config import Config
 from hotpair.filesset import FilesSet
 
 FILES = FilesSet("etc", ("/etc/app/x.conf",), 6, "store", 0.0, "newest")
-WANTED = Config(config.Node("alpha", "ssh:beta", "root", 22, "/k", "/h", 5.0, 60.0, 32768), {"etc": FILES})
+WANTED = Config(config.Node("alpha", "ssh:beta", "root", 22, "/k", "/h", 5.0, 60.0, 32768, 16 << 20), {"etc": FILES})
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ HANGS = 60.0  # seconds
 Wrote = tuple[str, bytes]  # kind and content
 seeds = st.integers(0, 2**32)
 sides = st.booleans()
+LARGE = st.sampled_from([30_000, 30_000, 16 << 20])  # the option, below and above what users write
 
 
 class History(RuleBasedStateMachine):

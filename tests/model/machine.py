@@ -12,7 +12,7 @@ import time
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from tests.model.history import History, Wrote, seeds, sides
+from tests.model.history import LARGE, History, Wrote, seeds, sides
 from tests.model.nodes import Node, make_pair
 from tests.model.observer import brief, see
 
@@ -28,7 +28,7 @@ NAMES = [
 PATHS = [os.fsdecode(b"/etc/pair/" + name) for name in NAMES] + ["/etc/motd"]
 BIG = 40_000  # bytes: above what travels inside the conversation, so that rsync carries it
 paths = st.sampled_from(PATHS)
-SETS = "[files etc]\npaths =\n    /etc/pair/*.conf\n    /etc/motd\nkeep = 1000\nprefer = {prefer}\n"
+SETS = "large = {large}\n[files etc]\npaths =\n    /etc/pair/*.conf\n    /etc/motd\nkeep = 1000\nprefer = {prefer}\n"
 
 
 class Pair(History):
@@ -36,9 +36,9 @@ class Pair(History):
 
     set_name = "etc"
 
-    @initialize(prefer=st.sampled_from(["newest", "newest", "alpha"]))
-    def begin(self, prefer: str) -> None:
-        self.begin_history(*make_pair(SETS.format(prefer=prefer), "/etc/pair/*.conf", "/etc/pair"))
+    @initialize(prefer=st.sampled_from(["newest", "newest", "alpha"]), large=LARGE)
+    def begin(self, prefer: str, large: int) -> None:
+        self.begin_history(*make_pair(SETS.format(prefer=prefer, large=large), "/etc/pair/*.conf", "/etc/pair"))
         self.written: dict[str, set[Wrote]] = {path: set() for path in PATHS}  # P2
         self.removed: set[str] = set()
         # From here on, what comes is a change.
@@ -210,4 +210,3 @@ class Pair(History):
                 while (ran := see(node.live("/ran/" + path.rsplit("/", 1)[1]))) is None or ran.content != thing.content:
                     assert time.monotonic() < deadline, f"{node.name}: the command for {path!r} did not run"
                     time.sleep(0.01)
-

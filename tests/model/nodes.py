@@ -116,9 +116,7 @@ class Node:
         self.log = home / f"{name}.payloads"
         etc = self.root / "etc" / "hotpair"
         etc.mkdir(parents=True, mode=0o755)
-        (etc / "hotpair.ini").write_text(
-            f"[node]\nname = {name}\npeer = local:{self.other}\nio-timeout = 20\n\n{sets}"
-        )
+        (etc / "hotpair.ini").write_text(f"[node]\nname = {name}\npeer = local:{self.other}\nio-timeout = 20\n\n{sets}")
         (self.root / "ran").mkdir()
         copy = 'rm -rf "$0/ran/${1##*/}"; cp -a "$0$1" "$0/ran/" || true'
         (etc / "syncr.ini").write_text(
@@ -228,9 +226,9 @@ class Node:
             count(1)
             small(*what)
 
-        def send_large(wire: Any, files: Any, wanted: list[Any], timeout: float) -> None:
+        def send_large(wire: Any, files: Any, wanted: list[Any], *rest: Any) -> None:
             count(len(wanted))
-            large(wire, files, wanted, timeout)
+            large(wire, files, wanted, *rest)
 
         send_small.real, send_large.real = small, large  # type: ignore[attr-defined]
         payload.send_small, payload.send_large = send_small, send_large  # type: ignore[assignment]

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from tests.model import disk
-from tests.model.history import Wrote, seeds, sides
+from tests.model.history import LARGE, Wrote, seeds, sides
 from tests.model.nodes import NEVER, Node, make_pair, random_lines
 from tests.model.observer import brief, see, tree
 from tests.model.tree_acts import MOST, NAMES, STAYS, TOP, picks
 from tests.model.tree_users import Users
 
-SETS = "[tree data]\nroot = /srv/data\nkeep = 1000\nmax-delete = 100%\nprefer = {prefer}\n"
+SETS = "large = {large}\n[tree data]\nroot = /srv/data\nkeep = 1000\nmax-delete = 100%\nprefer = {prefer}\n"
 COMMANDS = "/srv/data/*.conf"
 KEPT = "/srv/data/.hotpair/data.kept"
 INBOX = "/srv/data/.hotpair/data"
@@ -30,9 +30,9 @@ class Trees(Users):
 
     set_name = "data"
 
-    @initialize(prefer=st.sampled_from(["newest", "newest", "alpha"]), small=st.integers(0, 3), seed=seeds)
-    def begin(self, prefer: str, small: int, seed: int) -> None:
-        self.begin_history(*make_pair(SETS.format(prefer=prefer), COMMANDS, TOP))
+    @initialize(prefer=st.sampled_from(["newest", "newest", "alpha"]), large=LARGE, small=st.integers(0, 3), seed=seeds)
+    def begin(self, prefer: str, large: int, small: int, seed: int) -> None:
+        self.begin_history(*make_pair(SETS.format(prefer=prefer, large=large), COMMANDS, TOP))
         self.disks: list[str] = []
         self.begun = False
         if small == 0:

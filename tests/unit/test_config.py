@@ -52,17 +52,26 @@ def test_what_is_not_written_has_its_default(write: Write) -> None:
     write(NODE + "[files etc]\npaths = /etc/aliases\n")
     found = config.load()
     assert found.node == config.Node(
-        "alpha", "ssh:beta", "root", 22, "/etc/hotpair/id_ed25519", "/etc/hotpair/known_hosts", 5.0, 60.0, 32768
+        "alpha",
+        "ssh:beta",
+        "root",
+        22,
+        "/etc/hotpair/id_ed25519",
+        "/etc/hotpair/known_hosts",
+        5.0,
+        60.0,
+        32768,
+        16 << 20,
     )
     assert found.sets == {"etc": FilesSet("etc", ("/etc/aliases",), 6, "store", 0.0, "newest")}
 
 
 def test_every_option_is_taken_as_written(write: Write) -> None:
     node = "ssh-user = sync\nssh-port = 2222\nssh-key = /k\nssh-known-hosts = /h\nconnect-timeout = 1.5\n"
-    node += "io-timeout = 9\nrsync-above = 1M\n"
+    node += "io-timeout = 9\nrsync-above = 1M\nlarge = 1G\n"
     write(NODE + node + "[files a-1]\npaths =\n /a\n /b\nkeep = 0\ngenerations = beside\nsettle = 2\nprefer = beta\n")
     found = config.load()
-    assert found.node[2:] == ("sync", 2222, "/k", "/h", 1.5, 9.0, 1 << 20)
+    assert found.node[2:] == ("sync", 2222, "/k", "/h", 1.5, 9.0, 1 << 20, 1 << 30)
     assert found.sets["a-1"] == FilesSet("a-1", ("/a", "/b"), 0, "beside", 2.0, "beta")
 
 

@@ -19,7 +19,7 @@ def files(*listed: str, name: str = "etc") -> FilesSet:
 
 
 def configured(*sets: FilesSet) -> Config:
-    node = config.Node("alpha", "ssh:beta", "root", 22, "/k", "/h", 5.0, 60.0, 32768)
+    node = config.Node("alpha", "ssh:beta", "root", 22, "/k", "/h", 5.0, 60.0, 32768, 16 << 20)
     return Config(node, {one.name: one for one in sets})
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from hotpair import archive, compare, config, detect, log, marks, quiet, run, tasks, watchdog
+from hotpair import archive, compare, config, detect, large, log, marks, quiet, run, tasks, watchdog
 from hotpair.detect import Scope
 from hotpair.exits import Fail, UsageFail
 from hotpair.treeset import TreeSet
@@ -95,14 +95,27 @@ def _sweep(scope: Scope, options: argparse.Namespace) -> run.Result:
     force, rounds = options.force or not options.cron, 1 if options.once else run.ROUNDS
     bar = sys.stderr.isatty() and not options.cron and not options.json
     deadline = time.monotonic() + QUIET
-    with run.alone(scope, WAIT), progress.shown(scope.files.name) if bar else nullcontext(detect.silent) as report:
+    with progress.shown(scope.files.name) if bar else nullcontext(detect.silent) as report:
         scope = scope._replace(progress=report)
         if options.skip_initial:
-            return run.Result(run.run(scope, force), compared=False)
-        result = run.sweep(scope, force, rounds)
+            with run.alone(scope, WAIT):
+                return run.Result(run.run(scope, force), compared=False)
+        result = _compare(scope, force, rounds, wait=not options.cron)
         while options.until_quiet and _restless(scope, result) and time.monotonic() < deadline:
-            result = run.sweep(scope, force, rounds)
+            result = _compare(scope, force, rounds, wait=not options.cron)
         return result
+
+
+def _compare(scope: Scope, force: bool, rounds: int, wait: bool) -> run.Result:
+    """Sweep alone, and once more when all that was left were large contents, which both nodes carry in between."""
+    with run.alone(scope, WAIT):
+        result = run.sweep(scope, force, rounds)
+    if not wait or not result.differences or not large.all_are(scope, list(result.differences)):
+        return result
+    large.carry(scope, wait=True, turn=True)
+    with run.alone(scope, WAIT):
+        again = run.sweep(scope, force, rounds)
+    return again._replace(repaired=again.repaired + result.repaired)
 
 
 def _restless(scope: Scope, result: run.Result) -> bool:
@@ -116,7 +129,8 @@ def _retry(scope: Scope) -> int:
     name = scope.files.name
     if not (marks.waiting(name) or marks.unfinished(name)) and _at_rest(scope):
         return os.EX_OK
-    return run.unless_under_way(scope) or os.EX_OK
+    code = run.unless_under_way(scope) or os.EX_OK
+    return large.carry(scope) or code
 
 
 def _at_rest(scope: Scope) -> bool:

@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             code = _run(set_name)
         finally:
             os.close(lock)
-    return _commands(set_name, code) if worked else code
+    return _afterwards(set_name, code) if worked else code
 
 
 def _word(text: str) -> bool:
@@ -101,8 +101,10 @@ def _run(set_name: str) -> int:
     return run.run(run.scope(configuration, set_name), ahead=ahead)
 
 
-def _commands(set_name: str, code: int) -> int:
-    """Run the commands that are owed, after the lock is free for the next event."""
-    from hotpair import archive, tasks
+def _afterwards(set_name: str, code: int) -> int:
+    """Run the commands that are owed and carry what is large, after the lock is free for the next event."""
+    from hotpair import archive, config, large, run, tasks
 
-    return tasks.run_due(archive.connect(), set_name) and os.EX_TEMPFAIL or code
+    failed = tasks.run_due(archive.connect(), set_name)
+    left = large.carry(run.scope(config.load(), set_name))
+    return os.EX_TEMPFAIL if failed or left else code

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from hotpair import archive, config, log, run, tasks, watch
+from hotpair import archive, config, large, log, run, tasks, watch
 from hotpair.exits import Fail, Refused, UsageFail
 from hotpair.receive import Reception
 from hotpair.wire import Wire
@@ -40,8 +40,9 @@ def main(argv: Sequence[str]) -> int:
         reception.serve()
     finally:
         blind = watch.follow(scope.files, reception.new_folders)
+        aside = bool(large.aside(scope))
         scope.archive.db.close()  # SQLite must not be carried through fork(2) with a file open
-        _afterwards(set_name, blind)
+        _afterwards(set_name, blind, aside)
     return os.EX_OK
 
 
@@ -55,12 +56,15 @@ def _set_name(argv: Sequence[str]) -> str:
     return match[1]
 
 
-def _afterwards(set_name: str, blind: bool) -> None:
-    """Do in a process of its own what the peer need not wait for: owed commands, and a look at what incrond missed."""
+def _afterwards(set_name: str, blind: bool, aside: bool) -> None:
+    """Do in a process of its own what the peer need not wait for.
+
+    That are owed commands, a look at what incrond missed, and large contents that our turn left aside.
+    """
     db = archive.connect()
     owed = tasks.waiting(db)
     db.close()
-    if not (owed or blind) or os.fork():
+    if not (owed or blind or aside) or os.fork():
         return
     try:
         os.setsid()
@@ -70,6 +74,8 @@ def _afterwards(set_name: str, blind: bool) -> None:
         tasks.run_due(archive.connect(), set_name)
         if blind:
             run.after_blindness(run.scope(config.load(), set_name))
+        elif aside:
+            large.carry(run.scope(config.load(), set_name))
     except Fail as fail:
         log.error(str(fail))
     finally:
