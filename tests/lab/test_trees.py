@@ -174,13 +174,38 @@ def changed(node: LabNode) -> dict[str, int]:
     return {name: os.lstat(f"{place}/{name}").st_ctime_ns for name in (".", *os.listdir(place))}
 
 
-def test_large_file_that_changed_a_little_costs_the_link_little(two):
-    size = 256 << 20
-    assert two.alpha.run(f"head -c {size} /dev/urandom >{ROOT}/large") == (0, "")
+def test_small_files_cross_both_ways_while_a_large_one_is_under_way(two, slow_link, large):
+    inbox, arrived = Path(two.beta.place(f"{ROOT}/.hotpair/data.large")), Path(two.beta.place(f"{ROOT}/large"))
+    assert two.pair.wait_until(lambda: inbox.is_dir() and any(inbox.iterdir()), WITHIN, 0.02)
+    for node, peer in ((two.alpha, two.beta), (two.beta, two.alpha)):
+        assert node.run(f"echo small >{ROOT}/small-of-{node.name}") == (0, "")
+        assert two.pair.wait_until(Path(peer.place(f"{ROOT}/small-of-{node.name}")).exists, WITHIN, 0.02)
+    assert not arrived.exists()
+    assert two.pair.wait_until(arrived.exists, 120, 0.1)
+
+
+def test_large_file_that_changed_a_little_costs_the_link_little(two, large):
     assert two.becomes_equal(120)
     write = f"dd if=/dev/urandom of={ROOT}/large bs=40000 count=1 conv=notrunc status=none"
     line = f"for i in $(seq 64); do {write} seek=$((i * 100)); done"
     before = two.sent()
     assert two.alpha.run(line) == (0, "")
     assert two.becomes_equal(120)
-    assert two.sent() - before < size * 0.02
+    assert two.sent() - before < large * 0.02
+
+
+@pytest.fixture
+def slow_link(two):
+    """Let no more than 200 Mbit/s out of alpha."""
+    shape = "tc qdisc add dev pair0 root tbf rate 200mbit burst 256k latency 50ms"
+    assert two.alpha.run(shape) == (0, "")
+    yield
+    two.alpha.run("tc qdisc del dev pair0 root")
+
+
+@pytest.fixture(scope="module")
+def large(two) -> int:
+    """Write a large file on alpha; return its size in bytes."""
+    size = 256 << 20
+    assert two.alpha.run(f"head -c {size} /dev/urandom >{ROOT}/large") == (0, "")
+    return size
