@@ -1,7 +1,6 @@
 """Compare a whole set with the peer's, so that "in sync" is said of what was looked at; let the peer send its part."""
 
 import hashlib
-import os
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from hotpair.treeset import TreeSet
 from hotpair.wire import Wire
 
 TURN = 3600.0  # seconds the peer's own run may take
+BUSY = "busy"  # the answer of a peer that is at a run already
 
 
 class Difference(NamedTuple):
@@ -155,8 +155,8 @@ def orphans(differences: list[Difference], mine: set[str]) -> list[Change]:
     return [Change(d.path, None, d.here) for d in differences if not d.theirs_changed and d.path not in mine]
 
 
-def turn(scope: Scope, with_large: bool) -> int:
-    """Let this node send its own part now; returns the run's exit code, EX_TEMPFAIL when a run is under way.
+def turn(scope: Scope, with_large: bool) -> int | str:
+    """Let this node send its own part now; returns the run's exit code, BUSY when one is under way.
 
     with_large: also what the run leaves aside, which the peer does not wait for while its own run is under way.
     """
@@ -166,8 +166,8 @@ def turn(scope: Scope, with_large: bool) -> int:
         marks.add(scope.files.name, "turn")  # a look at the whole: what a user moved is in no row yet
     code = run.unless_under_way(scope, force=True)
     if with_large:
-        large.carry(scope, wait=True)
-    return os.EX_TEMPFAIL if code is None else code
+        large.carry(scope, force=True, wait=True)
+    return BUSY if code is None else code
 
 
 def acknowledge(scope: Scope, path: Any) -> bool:

@@ -28,10 +28,11 @@ def all_are(scope: Scope, differences: list[compare.Difference]) -> bool:
     return all(any(state and send.is_large(scope, state) for state in pair) for pair in states)
 
 
-def carry(scope: Scope, wait: bool = False, turn: bool = False) -> int:
+def carry(scope: Scope, force: bool = False, wait: bool = False, turn: bool = False) -> int:
     """Carry what is left aside here. Returns EX_OK, or EX_TEMPFAIL when something stays. The run lock is not wanted.
 
-    wait: for another who is at it; without that he is left our part too. turn: let the peer then carry its own.
+    force: do not wait for a pause to end. wait: for another who is at it; without that he is left our part too.
+    turn: let the peer then carry its own.
     """
     name, tried = scope.files.name, Tried()
     while (wanted := _untried(scope, tried)) or turn:
@@ -39,8 +40,8 @@ def carry(scope: Scope, wait: bool = False, turn: bool = False) -> int:
         if lock is None:
             return os.EX_OK
         try:
-            with _conversation(scope) as other:
-                _carry(scope, other, wanted)
+            with _conversation(scope, force) as other:
+                _carry(scope, other, wanted, force)
                 if turn:
                     other.wire.send(**compare.request(scope, "turn", "large"))
                     other.wire.expect("done", compare.TURN)
@@ -55,9 +56,10 @@ def carry(scope: Scope, wait: bool = False, turn: bool = False) -> int:
     return os.EX_TEMPFAIL if aside(scope) else os.EX_OK
 
 
-def _conversation(scope: Scope) -> Any:
+def _conversation(scope: Scope, force: bool) -> Any:
     standby.check(scope.files)
-    pauses.wait_for_peer(scope)
+    if not force:
+        pauses.wait_for_peer(scope)
     return peer.conversation(scope.node, scope.files)
 
 
@@ -70,10 +72,10 @@ def _untried(scope: Scope, tried: Tried) -> list[Problem]:
     return [problem for problem in aside(scope) if (problem.path, problem.subject) not in tried]
 
 
-def _carry(scope: Scope, other: Peer, wanted: list[Problem]) -> None:
+def _carry(scope: Scope, other: Peer, wanted: list[Problem], force: bool) -> None:
     pauses.back(scope)
     changes = [change for problem in wanted if (change := _as_it_is(scope, problem))]
-    outcome = send.send(scope, other, pauses.due(scope, changes, force=False), aside=True)
+    outcome = send.send(scope, other, pauses.due(scope, changes, force), aside=True)
     if outcome.turn:
         other.wire.send(turn="large")
         other.wire.expect("done", compare.TURN)

@@ -41,6 +41,7 @@ class Result(NamedTuple):
     repaired: int = 0
     differences: tuple[compare.Difference, ...] = ()
     compared: bool = True
+    busy: bool = False  # the peer could not take its turn: a run of its own was under way
 
 
 def scope(configuration: Config, set_name: str) -> Scope:
@@ -58,17 +59,17 @@ def scope(configuration: Config, set_name: str) -> Scope:
 
 
 @contextmanager
-def alone(scope: Scope, seconds: float) -> Iterator[None]:
+def alone(scope: Scope, seconds: float, force: bool = True) -> Iterator[None]:
     """Hold the run lock, then run for the events that came meanwhile and carry what is large.
 
-    Raises Later when the lock stays taken so long.
+    force: do not wait for a pause to end. Raises Later when the lock stays taken so long.
     """
     with locks.run(scope.files.name, seconds):
         yield
     whole = scope._replace(below="")
     while storm.unattended(scope.files.name) and unless_under_way(whole) is not None:
         pass
-    large.carry(whole)
+    large.carry(whole, force)
 
 
 def unless_under_way(scope: Scope, force: bool = False) -> int | None:
@@ -174,7 +175,7 @@ def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
             pauses.wait_for_peer(scope)
         with peer.conversation(scope.node, scope.files) as other:
             pauses.back(scope)
-            differences = _reconcile(scope, other, found, absences, force, rounds)
+            differences, busy = _reconcile(scope, other, found, absences, force, rounds)
     except (Later, Refused) as fail:
         pauses.away(scope, fail)
         return Result(os.EX_TEMPFAIL, repaired)
@@ -185,7 +186,7 @@ def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
         if not large.all_are(scope, differences):
             what = f"{len(differences)} paths differ, {differences[0].path} among them"
             scope.archive.problem("", "differ", "", what)
-        return Result(os.EX_TEMPFAIL, repaired, tuple(differences))
+        return Result(os.EX_TEMPFAIL, repaired, tuple(differences), busy=busy)
     if not scope.below:
         scope.archive.solved("", "differ")
         marks.done(scope.files.name)
@@ -194,9 +195,12 @@ def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
 
 def _reconcile(
     scope: Scope, other: peer.Peer, found: Survey, absences: dict[str, float], force: bool, rounds: int
-) -> list[compare.Difference]:
-    """Send, compare and let the peer send until both are equal or nothing moves any more; return what differs."""
-    differences: list[compare.Difference] = []
+) -> tuple[list[compare.Difference], bool]:
+    """Send, compare and let the peer send until both are equal or nothing moves any more.
+
+    Returns what differs, and whether the peer's last turn fell upon a run of its own.
+    """
+    differences, busy = list[compare.Difference](), False
     for _ in range(rounds):
         wanted = brake.pass_on(scope, pauses.due(scope, large.left_in(scope, found.changes), force))
         outcome = send.send(scope, other, wanted)
@@ -216,11 +220,11 @@ def _reconcile(
         outcome = outcome.plus(send.send(scope, other, orphans))
         if outcome.turn or any(d.theirs_changed for d in differences):
             other.wire.send(**compare.request(scope, "turn", True))
-            other.wire.expect("done", compare.TURN)
+            busy = other.wire.expect("done", compare.TURN) == compare.BUSY
         elif not outcome.agreed and not outcome.again and not large.left_in(scope, found.changes):
             break
         found = _settled_survey(scope, absences)
-    return differences
+    return differences, busy
 
 
 def _settled_survey(scope: Scope, absences: dict[str, float]) -> Survey:

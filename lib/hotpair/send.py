@@ -96,10 +96,18 @@ def _send_batch(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> O
     with locks.state(scope.files.name), transaction(scope.archive.db):
         for change, verdict in zip(batch, verdicts, strict=True):
             if change in left:
-                scope.archive.problem(change.path, LARGE, change.subject, "is carried when the run is over")
+                _leave_aside(scope, change)
             else:
                 outcome = outcome.plus(record(scope, peer.name, change, verdict))
     return outcome
+
+
+def _leave_aside(scope: Scope, change: Change) -> None:
+    """Note that a content is to be carried when the run is over, also where only the peer's archive has lost it."""
+    row = scope.archive.row(change.path)
+    if change.base is None and row.agreed == change.new:
+        scope.archive.put(change.path, row._replace(agreed=None, from_peer=False))
+    scope.archive.problem(change.path, LARGE, change.subject, "is carried when the run is over")
 
 
 def _list(value: Any, length: int) -> list[dict[str, Any]]:

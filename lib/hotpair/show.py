@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from hotpair import log
@@ -11,6 +12,8 @@ from hotpair.status import CRITICAL, LEVELS, Remark, SetStatus, Status
 from hotpair.watchdog import Canary
 
 COLOURS = ("green", "yellow", "red")
+TOLD = 10  # remarks of one kind in one set
+Kind = tuple[int, str, str]  # level, set, kind
 SHORT = ("held", "conflict", "failed", "unread.", "unsupp.")  # in the order of status.KINDS
 
 
@@ -31,7 +34,22 @@ def _head(status: Status) -> str:
 
 
 def _remarks(status: Status) -> list[Remark]:
-    return [*status.remarks, *(remark for found in status.sets for remark in found.remarks)]
+    """Return what a person is told of: of one kind in one set not more than can be read."""
+    every, seen = [*status.remarks, *(remark for found in status.sets for remark in found.remarks)], Counter[Kind]()
+    told, more = [], Counter[Kind]()
+    for remark in every:
+        kind = remark.level, remark.set_name, remark.kind
+        seen[kind] += 1
+        if seen[kind] <= TOLD:
+            told.append(remark)
+        else:
+            more[kind] += 1
+    return told + [_more(kind, count) for kind, count in more.items()]
+
+
+def _more(kind: Kind, count: int) -> Remark:
+    level, set_name, word = kind
+    return Remark(level, set_name, "", word, 0.0, f"{count} more of these", "hotpair status --json lists them all")
 
 
 def _line(remark: Remark) -> str:

@@ -1,6 +1,7 @@
 """A large content holds up nobody: runs leave it aside, and it is carried beside them."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -133,3 +134,23 @@ def test_large_content_that_loses_a_conflict_comes_from_the_peer(pair):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert pair.alpha.live("/srv/data/large").read_bytes() == LARGE + b"beta"
+
+
+def test_large_content_that_a_new_peer_never_had_is_carried_again(pair):
+    pair.alpha.live("/srv/data/large").write_bytes(LARGE)
+    pair.sync()
+    for lost in ("var/lib/hotpair", "srv/data"):
+        shutil.rmtree(pair.beta.root / lost)
+    (pair.beta.root / "srv/data").mkdir()
+    pair.sync()
+
+
+def test_sweep_by_hand_tries_a_large_content_again_that_had_failed(pair):
+    inbox = pair.beta.live("/srv/data/.hotpair/data.large")
+    inbox.touch()  # where a directory should be
+    pair.alpha.live("/srv/data/large").write_bytes(LARGE)
+    assert pair.alpha.run("psync").code == os.EX_TEMPFAIL
+    inbox.unlink()
+    assert pair.alpha.run("psync", "--retry").code == os.EX_TEMPFAIL
+    assert not pair.equal()
+    pair.sync()

@@ -100,3 +100,13 @@ def test_change_crosses(filled, what, way):
         assert said.code == 0, said
     assert tree_of(alpha.live("/srv/data")) == tree_of(beta.live("/srv/data"))
     filled.sync()
+
+
+def test_of_many_troubles_a_person_is_told_of_some_and_how_many_more(trees):
+    for node in trees.nodes:
+        for number in range(30):
+            node.write(f"/srv/data/{number}", f"{node.root.name} {number}")
+    trees.sync()
+    said = trees.alpha.hotpair("status").out
+    assert said.count("conflict since") == 10 and "conflict: 20 more of these" in said
+    assert len(trees.alpha.json("status")["problems"]) >= 30

@@ -8,12 +8,14 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from hotpair import archive, compare, config, detect, large, log, marks, quiet, run, tasks, watchdog
+from hotpair import archive, config, detect, large, log, marks, quiet, run, tasks, watchdog
 from hotpair.detect import Scope
 from hotpair.exits import Fail, UsageFail
 from hotpair.treeset import TreeSet
 
 WAIT = 60.0  # seconds a sweep waits for the run under way, which may be sitting out a storm
+PAUSE = 0.5  # seconds between two sweeps while the peer is at a run of its own
+LISTED = 20  # differences that a person is told of
 QUIET = 600.0  # seconds until --until-quiet says that the nodes do not come to rest
 EPILOG = """examples:
   psync                    compare every set with the peer and repair both sides
@@ -98,7 +100,7 @@ def _sweep(scope: Scope, options: argparse.Namespace) -> run.Result:
     with progress.shown(scope.files.name) if bar else nullcontext(detect.silent) as report:
         scope = scope._replace(progress=report)
         if options.skip_initial:
-            with run.alone(scope, WAIT):
+            with run.alone(scope, WAIT, force):
                 return run.Result(run.run(scope, force), compared=False)
         result = _compare(scope, force, rounds, wait=not options.cron)
         while options.until_quiet and _restless(scope, result) and time.monotonic() < deadline:
@@ -107,15 +109,23 @@ def _sweep(scope: Scope, options: argparse.Namespace) -> run.Result:
 
 
 def _compare(scope: Scope, force: bool, rounds: int, wait: bool) -> run.Result:
-    """Sweep alone, and once more when all that was left were large contents, which both nodes carry in between."""
-    with run.alone(scope, WAIT):
-        result = run.sweep(scope, force, rounds)
-    if not wait or not result.differences or not large.all_are(scope, list(result.differences)):
-        return result
-    large.carry(scope, wait=True, turn=True)
-    with run.alone(scope, WAIT):
-        again = run.sweep(scope, force, rounds)
-    return again._replace(repaired=again.repaired + result.repaired)
+    """Sweep alone, and again when all that was left is large, or the peer was at a run of its own.
+
+    wait: for the one and the other, which would otherwise be seen by a later sweep.
+    """
+    repaired, deadline = 0, time.monotonic() + WAIT
+    while True:
+        with run.alone(scope, WAIT, force):
+            result = run.sweep(scope, force, rounds)
+        repaired += result.repaired
+        only_large = bool(result.differences) and large.all_are(scope, list(result.differences))
+        if not wait or not (only_large or result.busy) or time.monotonic() > deadline:
+            return result._replace(repaired=repaired)
+        if only_large:
+            wait = result.busy
+            large.carry(scope, force, wait=True, turn=True)
+        else:
+            time.sleep(PAUSE)
 
 
 def _restless(scope: Scope, result: run.Result) -> bool:
@@ -177,7 +187,7 @@ def _check(scopes: list[Scope], options: argparse.Namespace) -> int:
 def _print(results: dict[str, run.Result], as_json: bool) -> None:
     if as_json:
         report = {
-            name: {"in_sync": not r.code, "repaired": r.repaired, "differ": [_where(d) for d in r.differences]}
+            name: {"in_sync": not r.code, "repaired": r.repaired, "differ": [d.path for d in r.differences]}
             for name, r in results.items()
         }
         json.dump(report, sys.stdout, indent=1)
@@ -188,9 +198,7 @@ def _print(results: dict[str, run.Result], as_json: bool) -> None:
         if not result.compared:
             said = "something is left for later" if result.code else "sent what had changed"
         print(log.escape(f"{name}: {said}"))
-        for difference in result.differences:
-            print(log.escape(f"  {_where(difference)}"))
-
-
-def _where(difference: compare.Difference) -> str:
-    return f"{difference.path}: differs"
+        for difference in result.differences[:LISTED]:
+            print(log.escape(f"  {difference.path}: differs"))
+        if len(result.differences) > LISTED:
+            print(f"  and {len(result.differences) - LISTED} more: see psync --check")
