@@ -10,6 +10,7 @@ import multiprocessing
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hypothesis import HealthCheck, Phase, seed, settings
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lib"), str(ROOT)]
 STEPS = {"files": 25, "trees": 30}  # of one history
 CHUNK = 10  # histories that share a seed, and that are lost when the campaign is stopped
+Chunk = tuple[int, str]  # seed, and name of the machine
 
 
 def machine(name: str) -> type[RuleBasedStateMachine]:
@@ -29,7 +31,7 @@ def machine(name: str) -> type[RuleBasedStateMachine]:
     return Trees if name == "trees" else Pair
 
 
-def run_chunk(chunk: tuple[int, str]) -> tuple[int, str, str]:
+def run_chunk(chunk: Chunk) -> tuple[int, str, str]:
     """Run some histories of a seed and a machine and return these and what failed, "" when nothing did."""
     chunk_seed, name = chunk
     try:
@@ -50,6 +52,17 @@ def run_chunk(chunk: tuple[int, str]) -> tuple[int, str, str]:
     return chunk_seed, name, ""
 
 
+def chunks(first_seed: int, names: list[str], count: int) -> list[Chunk]:
+    """Return what makes so many histories, of the machines by turns."""
+    return [(first_seed + n, names[n % len(names)]) for n in range((count + CHUNK - 1) // CHUNK)]
+
+
+def play(wanted: Iterable[Chunk], jobs: int) -> Iterator[tuple[int, str, str]]:
+    """Yield what `run_chunk` returns of each, as they end; so many run at once, each in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=4) as pool:
+        yield from pool.imap_unordered(run_chunk, wanted)
+
+
 def main() -> int:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--count", type=int, default=2000, help="histories (default %(default)s)")
@@ -61,18 +74,16 @@ def main() -> int:
     report.parent.mkdir(exist_ok=True)
     done = json.loads(report.read_text()) if report.exists() else {}
     names = list(STEPS) if options.machine == "both" else [options.machine]
-    numbers = range((options.count + CHUNK - 1) // CHUNK)
-    chunks = [(options.seed * 1_000_000 + number, names[number % len(names)]) for number in numbers]
     started = time.monotonic()
-    left = [chunk for chunk in chunks if str(chunk[0]) not in done]
-    with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=4) as pool:
-        for number, (chunk_seed, name, failure) in enumerate(pool.imap_unordered(run_chunk, left), 1):
-            done[str(chunk_seed)] = {"machine": name, "histories": CHUNK, "failure": failure}
-            report.write_text(json.dumps(done, indent=1))
-            print(f"{number * CHUNK}/{len(left) * CHUNK} histories, {time.monotonic() - started:.0f} s", flush=True)
-            if failure:
-                print(failure[-6000:])
-                break
+    wanted = chunks(options.seed * 1_000_000, names, options.count)
+    left = [chunk for chunk in wanted if str(chunk[0]) not in done]
+    for number, (chunk_seed, name, failure) in enumerate(play(left, options.jobs), 1):
+        done[str(chunk_seed)] = {"machine": name, "histories": CHUNK, "failure": failure}
+        report.write_text(json.dumps(done, indent=1))
+        print(f"{number * CHUNK}/{len(left) * CHUNK} histories, {time.monotonic() - started:.0f} s", flush=True)
+        if failure:
+            print(failure[-6000:])
+            break
     failed = [s for s, result in done.items() if result["failure"]]
     total = sum(result["histories"] for result in done.values())
     print(f"seed {options.seed}: {total} histories, {len(failed)} chunks failed {failed}; report: {report}")

@@ -1,14 +1,16 @@
 """Random histories of two nodes: the promises P1 to P8 and P11 after every step. More with `make campaign`."""
 
-from hypothesis import HealthCheck, settings
+import random
 
-from tests.model.machine import Pair
+import pytest
 
-TestPair = Pair.TestCase
-TestPair.settings = settings(
-    max_examples=100,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-)
+from tests.model import campaign
+
+JOBS = 4  # histories at once: each waits half of its time
+
+
+@pytest.mark.parametrize(("machine", "histories"), [("files", 100), ("trees", 150)])
+def test_promises_hold_whatever_users_and_machines_do(machine, histories):
+    first = random.SystemRandom().randrange(1 << 30)
+    for seed, _, failure in campaign.play(campaign.chunks(first, [machine], histories), JOBS):
+        assert not failure, f"{failure}\nthe seed of these {campaign.CHUNK} histories is {seed}"
