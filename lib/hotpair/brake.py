@@ -1,18 +1,23 @@
-"""The brake: a batch that removes too much of a tree waits whole until a person approves of it."""
+"""The brake: what removes or rewrites too much of a tree waits whole until a person approves of it."""
 
 import time
+from collections.abc import Iterable
 
 from hotpair import log
 from hotpair.detect import Change, Scope
 from hotpair.treeset import TreeSet
 
-FEW = 9  # deletes that are always passed on, unless they empty the tree
+FEW = 9  # deletes or changes that are always passed on; not deletes that empty the tree
 APPROVED = 3600.0  # seconds that an approval lasts
 
 
-def too_many(tree: TreeSet, deletes: int, total: int) -> bool:
-    """Say whether so many deletes, of a tree of `total` paths, need a person's word. Pure."""
-    return deletes > 1 and (deletes >= total or (deletes > FEW and deletes > tree.max_delete.of(total)))
+def too_many(tree: TreeSet, deletes: int, changes: int, total: int) -> bool:
+    """Say whether so many deletes and changes, of a tree of `total` paths, need a person's word. Pure."""
+    return (
+        (deletes > 1 and deletes >= total)
+        or (deletes > FEW and deletes > tree.max_delete.of(total))
+        or (changes > FEW and changes > tree.max_change.of(total))
+    )
 
 
 def deletes(changes: list[Change]) -> int:
@@ -21,34 +26,44 @@ def deletes(changes: list[Change]) -> int:
     return sum(change.new is None and change.path not in moved for change in changes)
 
 
+def rewrites(changes: Iterable[Change]) -> int:
+    """Return how many paths that both nodes have would get another content or other attributes."""
+    return sum(change.base is not None and change.new is not None and not change.source for change in changes)
+
+
 def pass_on(scope: Scope, changes: list[Change]) -> list[Change]:
-    """Return the changes, or none of them when they remove too much; that is then a problem until it is approved."""
+    """Return the changes, or none of them when they are too many; that is then a problem until it is approved."""
     if not isinstance(scope.files, TreeSet):
         return changes
-    lost = deletes(changes)
-    detail = held(scope, scope.files, lost)
+    lost, rewritten = deletes(changes), rewrites(changes)
+    detail = held(scope, scope.files, lost, rewritten)
     if not detail:
         scope.archive.solved("", "brake")
         return changes
-    if scope.archive.problem("", "brake", str(lost), detail):
-        log.error(f"{scope.files.name}: {detail}: if that is right: hotpair approve {scope.files.name}")
+    if scope.archive.problem("", "brake", f"{lost} {rewritten}", detail):
+        log.error(f"{scope.files.title}: {detail}: if that is right: hotpair approve {scope.files.name}")
     return []
 
 
-def held(scope: Scope, tree: TreeSet, lost: int) -> str:
-    """Return why so many deletes wait, "" when they do not."""
-    total = scope.archive.count()
-    approved = scope.archive.fact("approved") >= lost and time.time() < scope.archive.fact("approved until")
-    if approved or not too_many(tree, lost, total):
-        return ""
-    return f"{lost} of {total} paths are gone here: nothing is sent"
+def held(scope: Scope, tree: TreeSet, lost: int, rewritten: int) -> str:
+    """Return why so many deletes and changes wait, "" when they do not."""
+    total, fact = scope.archive.count(), scope.archive.fact
+    approved = time.time() < fact("approved until")
+    if too_many(tree, lost, 0, total) and not (approved and fact("approved") >= lost):
+        return f"{lost} of {total} paths are gone here: nothing is sent"
+    if too_many(tree, 0, rewritten, total) and not (approved and fact("approved changes") >= rewritten):
+        return f"{rewritten} of {total} paths were changed here: nothing is sent"
+    return ""
 
 
-def approve(scope: Scope) -> int:
-    """Let the deletes that are held pass; return how many they are, 0 when none are held."""
+def approve(scope: Scope) -> str:
+    """Let pass what is held; return how much that is in words, "" when nothing is held."""
     held = [problem for problem in scope.archive.problems() if problem.kind == "brake"]
     if not held:
-        return 0
-    scope.archive.note("approved", float(held[0].subject))
+        return ""
+    lost, rewritten = map(int, held[0].subject.split())
+    scope.archive.note("approved", lost)
+    scope.archive.note("approved changes", rewritten)
     scope.archive.note("approved until", time.time() + APPROVED)
-    return int(held[0].subject)
+    found = {"deletes": lost, "changes": rewritten}
+    return " and ".join(f"{count} {what}" for what, count in found.items() if count)

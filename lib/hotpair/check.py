@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from hotpair import config, log, sections, watch
+from hotpair import config, hooks, log, sections, watch
 from hotpair.config import Config
 from hotpair.exits import ConfigFail
 
@@ -26,6 +26,7 @@ def problems() -> tuple[Config | None, list[str]]:
         lines.append(str(fail))
     if configuration is not None:
         lines += [str(problem) for problem in watch.problems(configuration)]
+        lines += hooks.problems(configuration)
     return configuration, lines
 
 

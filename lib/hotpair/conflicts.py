@@ -190,7 +190,7 @@ def retry(configuration: Config, set_name: str | None) -> int:
             code = run.run(scope, force=True)
         left += bool(code) + tasks.run_due(scope.archive.db, name, force=True)
         for problem in scope.archive.problems():
-            if problem.kind in ("peer", "failed", "held", "unreadable"):
+            if problem.kind in ("peer", "before", "failed", "held", "unreadable"):
                 left += 1
                 print(log.escape(f"{name}: {problem.path or scope.node.peer}: still {problem.kind}: {problem.detail}"))
     return os.EX_TEMPFAIL if left else os.EX_OK

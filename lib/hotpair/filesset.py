@@ -25,6 +25,14 @@ class FilesSet(NamedTuple):
     generations: str
     settle: float  # seconds
     prefer: str
+    batch_entries: int = 100  # changes that are sent together; of a tree, these three are options
+    batch_bytes: int = 64 << 20  # a larger file goes alone, so that it holds up nobody
+    rsync_options: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What logs call the set."""
+        return self.name
 
     def settings(self) -> str:
         """Return a digest of what both nodes must have alike for the set to be one set."""

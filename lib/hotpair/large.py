@@ -59,7 +59,7 @@ def carry(scope: Scope, force: bool = False, wait: bool = False, turn: bool = Fa
 def _conversation(scope: Scope, force: bool) -> Any:
     standby.check(scope.files)
     if not force:
-        pauses.wait_for_peer(scope)
+        pauses.wait(scope)
     return peer.conversation(scope.node, scope.files)
 
 

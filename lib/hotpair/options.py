@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hotpair import ini
+
+Number = TypeVar("Number", int, float)
 
 
 class Option(NamedTuple):
@@ -45,6 +47,17 @@ def size(text: str) -> int:
     """Parse a size in bytes: 4096, 32K, 1M, 2G."""
     unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get(text[-1:].upper(), 0)
     return number(text[:-1].strip()) * unit if unit else number(text)
+
+
+def between(parse: Callable[[str], Number], least: float, most: float) -> Callable[[str], Number]:
+    """Return what parses as `parse` does, within bounds."""
+
+    def bounded(text: str) -> Number:
+        if not least <= parse(text) <= most:
+            raise ValueError(text)
+        return parse(text)
+
+    return bounded
 
 
 def one_of(*words: str) -> Callable[[str], str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from hotpair import log
+from hotpair import hooks, log
 from hotpair.exits import Fail, Later
+
+PAUSED = {kind.kind: kind for kind in (Later, hooks.Unready)}  # what is tried again after growing pauses
 
 if TYPE_CHECKING:  # detect owes commands, whose retries want `growing`
     from hotpair.detect import Change, Scope
@@ -26,11 +28,11 @@ def due(scope: Scope, changes: list[Change], force: bool) -> list[Change]:
     return [change for change in changes if force or (change.path, change.subject) not in waiting]
 
 
-def wait_for_peer(scope: Scope) -> None:
-    """Raise Later while the peer that was away is not to be asked again yet."""
+def wait(scope: Scope) -> None:
+    """Raise Later while the peer that was away, or what runs before a batch, is not to be asked again yet."""
     for problem in scope.archive.problems():
-        if problem.kind == "peer" and problem.due > time.time():
-            raise Later(problem.detail)
+        if problem.due > time.time() and problem.kind in PAUSED:
+            raise PAUSED[problem.kind](problem.detail)
 
 
 def away(scope: Scope, fail: Fail) -> None:
@@ -39,9 +41,9 @@ def away(scope: Scope, fail: Fail) -> None:
     known = [p for p in scope.archive.problems() if p.kind == kind]
     if known and known[0].due > time.time():
         return
-    pause = growing(known[0].attempts + 1 if known else 1, 5, 900) if kind == "peer" else 0.0
+    pause = growing(known[0].attempts + 1 if known else 1, 5, 900) if kind in PAUSED else 0.0
     if scope.archive.problem("", kind, "", str(fail), time.time() + pause) and kind != "standby":
-        log.error(f"{scope.files.name}: {scope.node.peer + ': ' if kind == 'peer' else ''}{fail}")
+        log.error(f"{scope.files.title}: {scope.node.peer + ': ' if kind == 'peer' else ''}{fail}")
 
 
 def back(scope: Scope) -> None:
@@ -49,4 +51,4 @@ def back(scope: Scope) -> None:
     scope.archive.solved("", "unmounted", "standby")
     if any(p.kind == "peer" for p in scope.archive.problems()):
         scope.archive.solved("", "peer")
-        log.notice(f"{scope.files.name}: {scope.node.peer} is back")
+        log.notice(f"{scope.files.title}: {scope.node.peer} is back")

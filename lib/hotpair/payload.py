@@ -9,13 +9,12 @@ the live file, through a descriptor of it. What arrives is verified in either ca
 import errno
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 from contextlib import suppress
 from typing import Any
 
-from hotpair import beneath, descend, keep, paths, scan
+from hotpair import beneath, descend, keep, paths, rsync_options, scan
 from hotpair.beneath import Place
 from hotpair.config import AnySet
 from hotpair.exits import Later, Refused
@@ -25,10 +24,6 @@ from hotpair.wire import CHUNK, Wire
 
 OURS = ("swap-", "restore-", "moving")  # names that other programs of this node use in an inbox
 PARTIAL = ".partial"  # where rsync keeps what a broken connection left, to go on from there
-# What rsync's client end asks the server end to be run with; everything else is refused.
-_SERVER = re.compile(
-    r"rsync --server -rIS?e\.[A-Za-z]+ --timeout=\d+ --partial-dir \.partial --copy-dest BASIS \. INBOX"
-)
 _STUB = os.path.join(os.path.dirname(__file__), "rsh")
 
 
@@ -142,7 +137,7 @@ def send_large(
     command = ["rsync", "-rL", "--ignore-times", "--sparse", f"--timeout={io_timeout:.0f}"]
     command += [f"--partial-dir={PARTIAL}", "--copy-dest=BASIS", "-e", f"{_STUB} {to_rsync} {to_wire}"]
     process = _rsync(
-        [*command, outbox + "/", "peer:INBOX"],
+        [*command, *files.rsync_options, outbox + "/", "peer:INBOX"],
         pass_fds=(to_rsync, to_wire),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -194,7 +189,7 @@ def _line(fd: int) -> str:
 def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, str]], aside: bool = False) -> None:
     """Run rsync's server end into an inbox. `basis` has (path, stage name) of what is replaced, for the delta."""
     words = str(wire.expect("run"))
-    if not _SERVER.fullmatch(words):
+    if not rsync_options.SERVER.fullmatch(words):
         raise Refused(f"rsync with other words than ours: {words[:80]!r}")
     directory = _basis_directory(files, aside)
     empty(directory)

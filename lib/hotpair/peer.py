@@ -103,6 +103,8 @@ def conversation(node: Node, files: AnySet, process: subprocess.Popen[bytes] | N
         with suppress(subprocess.TimeoutExpired):
             process.wait(BYE)
     except Later as away:
+        if away.kind != Later.kind:  # not the peer's doing
+            raise
         raise Later(_why(process, away), f"is {node.peer} up, and does its key still hold?") from away
     finally:
         close(process)

@@ -17,6 +17,7 @@ from hotpair.scan import State, Unsettled
 from hotpair.treeset import TreeSet
 from hotpair.wire import Wire
 
+READING = 6 * 3600.0  # seconds that one end may read all contents again while the other waits for it
 ROUNDS = 3  # proposals until one side's state has won
 
 
@@ -35,25 +36,31 @@ NOTHING = Seen(Row())
 def plan(scope: Scope) -> list[str]:
     """Return one line for each thing that a sweep would do now. Raises Later or Refused when the peer cannot say."""
     mine, theirs, nodes = both(scope)
-    lines, moved = [], {seen.source for side in (mine, theirs) for seen in side.values() if seen.source}
+    lines, rewritten, moved = [], 0, {seen.source for side in (mine, theirs) for seen in side.values() if seen.source}
     for path in sorted(mine.keys() | theirs.keys()):
         here, there = mine.get(path, NOTHING), theirs.get(path, NOTHING)
         source = here.source or there.source
         if here.moving or there.moving:
             lines.append(f"later: {path} is still being written on {nodes[0] if here.moving else nodes[1]}")
         elif step := _play(here.row, there.row, scope.files.prefer, nodes):
+            rewritten += step[0].startswith("send ") and not source and _rewritten(here.row)
             if source and step[0].endswith(("put", "mkdir")):
                 lines.append(f"{step[0].split()[0]} move {source} to {path}")
             elif path not in moved or not step[0].endswith("delete"):
                 lines.append(f"{step[0]} {path}{step[1]}")
-    return _passed_on(scope, lines)
+    return _passed_on(scope, lines, rewritten)
 
 
-def _passed_on(scope: Scope, lines: list[str]) -> list[str]:
+def _rewritten(row: Row) -> bool:
+    return row.agreed is not None and row.seen is not None and row.seen != row.agreed
+
+
+def _passed_on(scope: Scope, lines: list[str], rewritten: int) -> list[str]:
     """Leave out what is not sent: while a person has to approve of it, or a standby file or program is there."""
     if not isinstance(scope.files, TreeSet):
         return lines
-    why = brake.held(scope, scope.files, sum(line.startswith("send delete ") for line in lines))
+    lost = sum(line.startswith("send delete ") for line in lines)
+    why = brake.held(scope, scope.files, lost, rewritten)
     try:
         standby.check(scope.files)
     except standby.Standby as fail:
@@ -64,6 +71,7 @@ def _passed_on(scope: Scope, lines: list[str]) -> list[str]:
 def both(scope: Scope) -> tuple[dict[str, Seen], dict[str, Seen], tuple[str, str]]:
     """Return what both nodes see of every path, and their names. Nothing is written on either."""
     with conversation(scope.node, scope.files) as other:
+        other.wire.timeout = READING if scope.reread else other.wire.timeout
         other.wire.send(**compare.request(scope, "peek", True))
         mine = peek(scope)  # meanwhile
         return mine, _receive(scope, other.wire), (scope.node.name, other.name)
@@ -110,6 +118,7 @@ def _peek_tree(scope: Scope, tree_set: TreeSet) -> dict[str, Seen]:
 def answer(scope: Scope, wire: Wire, message: dict[str, Any]) -> None:
     """Tell the peer what we see, for its plan."""
     files, entries = scope.files, []
+    wire.timeout = READING if message.get("reread") else wire.timeout
     for path, (row, moving, source, decayed) in peek(compare.narrowed(scope, message)).items():
         moved = source and files.shared(source)
         entries.append((files.shared(path), row.seen, row.agreed, row.from_peer, moving, moved, decayed))

@@ -22,11 +22,11 @@ from hotpair import (
     plan,
     plausible,
     scan,
-    send,
     settle,
     survey,
     tasks,
     tree,
+    treeset,
 )
 from hotpair.apply import Decided
 from hotpair.archive import Row, transaction
@@ -122,7 +122,7 @@ class Reception:
     def _propose(self, message: dict[str, Any]) -> None:
         if message.get("nonce") != self.nonce:
             raise Refused("a proposal from another conversation")
-        proposals = [self._parse(item) for item in _items(message["propose"], send.BATCH_ENTRIES)]
+        proposals = [self._parse(item) for item in _items(message["propose"], treeset.MOST_ENTRIES)]
         self._empty_inboxes()
         self.aside = message.get("aside") is True
         with locks.state(self.scope.files.name), transaction(self.scope.archive.db):
@@ -214,7 +214,7 @@ class Reception:
         return found.change
 
     def _rsync(self, listed: Any) -> None:
-        changes = [self._wanted(path) for path in _items(listed, send.BATCH_ENTRIES)]
+        changes = [self._wanted(path) for path in _items(listed, treeset.MOST_ENTRIES)]
         directories = {change.stage.rsplit("/", 1)[0] for change in changes}
         if len(directories) != 1:
             raise Refused("one rsync fills one inbox")
@@ -236,7 +236,7 @@ class Reception:
                     verdicts.append(checked[path] or settlement.settle(pending.change, pending.answer))
                 settlement.record()
                 self.new_folders += settlement.new_folders
-            if len(verdicts) < send.BATCH_ENTRIES:  # after a full batch more are coming
+            if len(verdicts) < self.scope.files.batch_entries:  # after a full batch more are coming
                 survey.index(self.scope, self.pending)
         self._empty_inboxes()
         self.wire.send(verdicts=verdicts)

@@ -11,6 +11,7 @@ from hotpair import (
     archive,
     brake,
     compare,
+    hooks,
     large,
     locks,
     marks,
@@ -148,7 +149,7 @@ def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]
 def _send(scope: Scope, wanted: list[Change], force: bool, ahead: subprocess.Popen[bytes] | None) -> send.Outcome:
     standby.check(scope.files)
     if not force:
-        pauses.wait_for_peer(scope)
+        pauses.wait(scope)
     with peer.conversation(scope.node, scope.files, ahead) as other:
         pauses.back(scope)
         outcome = send.send(scope, other, wanted)
@@ -172,7 +173,7 @@ def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
             scope.archive.note("repaired", scope.archive.fact("repaired") + repaired)
         standby.check(scope.files)
         if not force:
-            pauses.wait_for_peer(scope)
+            pauses.wait(scope)
         with peer.conversation(scope.node, scope.files) as other:
             pauses.back(scope)
             differences, busy = _reconcile(scope, other, found, absences, force, rounds)
@@ -188,7 +189,7 @@ def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
             scope.archive.problem("", "differ", "", what)
         return Result(os.EX_TEMPFAIL, repaired, tuple(differences), busy=busy)
     if not scope.below:
-        scope.archive.solved("", "differ")
+        scope.archive.solved("", "differ", hooks.Unready.kind)
         marks.done(scope.files.name)
     return Result(os.EX_OK, repaired)
 

@@ -21,6 +21,7 @@ class Section(NamedTuple):
     run: tuple[str, ...]  # command lines as they are written
     on: str  # "both", "here" or "peer"
     timeout: float  # seconds that each command may take
+    facts: tuple[tuple[str, str], ...] = ()  # of a hook: what else its commands find in their environment
 
 
 def limit(text: str) -> float:
@@ -60,7 +61,7 @@ def _check_pattern(section: ini.Section) -> None:
         section.problem(f"[{path}] is hotpair's own", f"leave out {paths.INBOX}")
 
 
-def _split(section: ini.Section, key: str, line: str) -> tuple[str, ...]:
+def split(section: ini.Section, key: str, line: str) -> tuple[str, ...]:
     """Return the argv of a line, and note what is wrong with how it begins; () when it cannot be split."""
     try:
         argv = words(line)
@@ -88,7 +89,7 @@ def _check(section: ini.Section) -> tuple[str, ...] | None:
     if line.startswith(SHELL):
         section.problem("a file name would meet a shell", "write `/bin/sh -c 'COMMANDS \"$1\"' check %s`", "check")
         return None
-    argv = _split(section, "check", line)
+    argv = split(section, "check", line)
     found = "\0".join(argv).count(STAGED)
     if argv and found != 1:
         section.problem(
@@ -112,7 +113,7 @@ def _meets_shell(argv: tuple[str, ...]) -> bool:
 def _run(section: ini.Section) -> tuple[str, ...]:
     lines = section.items("run")
     for line in lines:
-        argv = _split(section, "run", line)
+        argv = split(section, "run", line)
         if not line.startswith(SHELL) and any(STAGED in word for word in argv):
             section.problem(
                 f"{STAGED} is for check alone", f'the path is in HOTPAIR_PATH: `{SHELL} … "$HOTPAIR_PATH"`', "run", line

@@ -1,20 +1,20 @@
 """Send: propose changes to the peer, carry the contents it wants, and record what it says became of them."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hotpair import apply, keep, locks, log, moves, payload, scan, survey
+from hotpair import apply, hooks, keep, locks, log, moves, payload, scan, survey
 from hotpair.archive import Row, transaction
+from hotpair.config import AnySet
 from hotpair.detect import LARGE, Change, Scope
 from hotpair.exits import Refused
 from hotpair.pauses import growing
 from hotpair.peer import Peer
 from hotpair.treeset import TreeSet
 
-BATCH_ENTRIES = 100
-BATCH_BYTES = 64 << 20
 LINE_BYTES = 400_000  # of proposals in one message, far below what the wire allows
 APPLY = 3600.0  # seconds: checks may take long, and a dead peer is noticed by ssh itself
 FAILED_PAUSE = 60.0, 3600.0  # seconds, first and longest, until a change that failed is tried again
@@ -40,13 +40,14 @@ class Outcome(NamedTuple):
         )
 
 
-def batches(changes: list[Change]) -> Iterator[list[Change]]:
+def batches(files: AnySet, changes: list[Change]) -> Iterator[list[Change]]:
     """Yield the changes in bounded batches, small files before large ones."""
     batch: list[Change] = []
     entries = total = text = 0
     for change in sorted(changes, key=moves.in_order):
         size, line = (change.new.size if change.new else 0), len(json.dumps(change))
-        if batch and (entries >= BATCH_ENTRIES or total + size > BATCH_BYTES or text + line > LINE_BYTES):
+        full = entries >= files.batch_entries or total + size > files.batch_bytes or text + line > LINE_BYTES
+        if batch and full:
             yield batch
             batch, entries, total, text = [], 0, 0, 0
         batch.append(change)
@@ -67,8 +68,10 @@ def send(scope: Scope, peer: Peer, changes: list[Change], aside: bool = False) -
     """
     outcome = Outcome()
     done, size, whole = 0, 0, _size(changes)
-    for batch in batches(changes):
+    for batch in batches(scope.files, changes):
+        _prepare(scope, peer, batch, aside)
         outcome = outcome.plus(_send_batch(scope, peer, batch, aside))
+        peer.wire.until = math.inf
         done, size = done + len(batch), size + _size(batch)
         scope.progress(done, len(changes), size, whole)
     if changes:  # once for all: the index of a files set has a line for each path
@@ -79,6 +82,17 @@ def send(scope: Scope, peer: Peer, changes: list[Change], aside: bool = False) -
 
 def _size(changes: list[Change]) -> int:
     return sum(change.new.size for change in changes if change.new)
+
+
+def _prepare(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> None:
+    """Run what the tree wants to run before a batch, and let the batch's time begin. Raises Unready."""
+    if not isinstance(scope.files, TreeSet):
+        return
+    if scope.files.before:
+        hooks.before(scope.node, scope.files, [change.path for change in batch])
+    scope.archive.solved("", hooks.Unready.kind)
+    if scope.files.timeout and not aside:  # a large content may take as long as the line wants
+        peer.wire.until = time.monotonic() + scope.files.timeout
 
 
 def _send_batch(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> Outcome:
@@ -153,10 +167,13 @@ def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]
     if action == "held":
         archive.problem(path, "held", change.subject, why, time.time() + HELD_PAUSE)
         return Outcome(waiting=1)
-    tried = sum(p.attempts for p in archive.problems() if (p.path, p.subject) == (path, change.subject))
-    due = time.time() + growing(tried + 1, *FAILED_PAUSE)
-    if archive.problem(path, "failed", change.subject, f"{peer_name}: {why}", due):
-        log.error(f"{scope.files.name}: {path}: {peer_name} could not take it: {why}")
+    key = path, "failed", change.subject
+    tried = sum(p.attempts for p in archive.problems() if (p.path, p.kind, p.subject) == key)
+    final = isinstance(scope.files, TreeSet) and 0 < scope.files.retries <= tried + 1
+    due = math.inf if final else time.time() + growing(tried + 1, *FAILED_PAUSE)
+    given_up = f" (given up after {tried + 1} attempts)" if final else ""
+    if archive.problem(path, "failed", change.subject, f"{peer_name}: {why}{given_up}", due) or final:
+        log.error(f"{scope.files.title}: {path}: {peer_name} could not take it: {why}{given_up}")
     return Outcome(waiting=1)
 
 
@@ -183,4 +200,4 @@ def _agree_on_move(scope: Scope, change: Change) -> None:
 def note_conflict(scope: Scope, path: str, state: scan.State | None, detail: str) -> None:
     """List a conflict, and say it once."""
     if scope.archive.problem(path, "conflict", scan.subject(state), detail):
-        log.notice(f"{scope.files.name}: conflict at {path}: {detail}")
+        log.notice(f"{scope.files.title}: conflict at {path}: {detail}")

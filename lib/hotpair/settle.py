@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from hotpair import apply, beneath, detect, exchange, keep, scan, sections, send, tasks
+from hotpair import apply, beneath, detect, exchange, hooks, keep, scan, sections, send, tasks
 from hotpair.apply import Decided
 from hotpair.archive import Row
 from hotpair.detect import Scope, is_directory
@@ -120,4 +120,4 @@ class Settlement:
 
     def _owe(self, path: str, where: tuple[str, ...]) -> None:
         wanted = [s for s in sections.for_path(self.scope.sections, path, here=False) if s.on in where]
-        tasks.owe(self.scope.archive, wanted, path)
+        tasks.owe(self.scope.archive, [*wanted, *hooks.after(self.scope.files)], path)

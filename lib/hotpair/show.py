@@ -24,13 +24,17 @@ def show(status: Status) -> None:
     else:
         print(_head(status))
         for found in status.sets:
-            print(log.escape(f"{found.name}: {LEVELS[found.level]}: {_sync(found)}; {'; '.join(_counts(found))}"))
+            print(log.escape(f"{_title(found)}: {LEVELS[found.level]}: {_sync(found)}; {'; '.join(_counts(found))}"))
         for remark in _remarks(status):
             print(log.escape(_line(remark)))
 
 
 def _head(status: Status) -> str:
     return log.escape(f"{status.node} ({status.role}, epoch {status.epoch}) with {status.peer}: {LEVELS[status.level]}")
+
+
+def _title(found: SetStatus) -> str:
+    return f"{found.name} ({found.label})" if found.label else found.name
 
 
 def _remarks(status: Status) -> list[Remark]:
@@ -97,7 +101,7 @@ def _table(status: Status) -> None:
     for found in status.sets:
         counts = [str(n) for n in (found.waiting, *found.counts.values(), found.owed, found.repaired)]
         words = [Text(log.escape(word)) for word in (_sync(found), *counts, _events(found.canary))]
-        table.add_row(Text(found.name), Text(LEVELS[found.level], COLOURS[found.level]), *words)
+        table.add_row(Text(log.escape(_title(found))), Text(LEVELS[found.level], COLOURS[found.level]), *words)
     console = Console(markup=False, highlight=False, emoji=False)
     console.print(Text(_head(status), COLOURS[status.level]))
     console.print(table)
@@ -131,6 +135,7 @@ def _set_json(found: SetStatus, at: float) -> dict[str, Any]:
     away = [remark.since for remark in found.remarks if remark.kind == "peer"]
     return {
         "name": found.name,
+        "label": found.label,
         "state": LEVELS[found.level],
         "in_sync": found.in_sync,
         "proved": found.proved or None,

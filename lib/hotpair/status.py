@@ -15,6 +15,7 @@ from hotpair.config import Config
 from hotpair.detect import Scope
 from hotpair.exits import ConfigFail
 from hotpair.failover import role
+from hotpair.treeset import TreeSet
 from hotpair.watchdog import Canary
 
 OK, WARNING, CRITICAL = 0, 1, 2  # exit codes, as monitoring programs read them
@@ -39,6 +40,8 @@ RARE = {
 # the same for problems of a whole set
 OF_A_SET = {
     "brake": (CRITICAL, "if that is right: hotpair approve {set}"),
+    "before": (CRITICAL, "mend that, then hotpair retry {set}"),
+    "decayed": (CRITICAL, "psync --check --checksum {set} names them; copy the right one over the other"),
     "unmounted": (CRITICAL, "then psync {set}"),
     "standby": (WARNING, "then psync {set}"),
     "differ": (WARNING, "psync {set}"),
@@ -61,6 +64,7 @@ class SetStatus(NamedTuple):
     """What is known of one set."""
 
     name: str
+    label: str  # of a tree, "" without
     in_sync: bool  # compared equal not long ago, and nothing moved since
     proved: float  # when both trees were last compared equal, 0 for never
     waiting: int  # changes here that the peer does not have
@@ -129,6 +133,7 @@ def _set(configuration: Config, name: str) -> SetStatus:
     open_ = left or any(p.kind not in ("conflict", "unsupported") for p in problems)
     return SetStatus(
         name,
+        label=scope.files.label if isinstance(scope.files, TreeSet) else "",
         in_sync=bool(proved) and time.time() - proved <= STALE and not open_,
         proved=proved,
         waiting=len(left),

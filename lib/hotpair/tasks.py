@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from hotpair import beneath, child, config, globs, locks, log, paths, pauses, sections
+from hotpair import beneath, child, config, globs, hooks, locks, log, paths, pauses, sections
 from hotpair.archive import transaction
 
 if TYPE_CHECKING:
@@ -53,6 +53,11 @@ class Waiting(NamedTuple):
 def _name(section: Section) -> str:
     """Return how the section is called in the database, whose text cannot hold every byte of a path."""
     return log.escape(section.pattern)
+
+
+def _known() -> list[Section]:
+    """Return every section there is: those of syncr.ini, and the hooks of trees."""
+    return [*sections.load(), *hooks.of(config.load())]
 
 
 def _facts(live: str) -> dict[str, str]:
@@ -107,7 +112,7 @@ def run_due(db: sqlite3.Connection, set_name: str | None = None, force: bool = F
     """
     _drop_removed(db)
     failed = 0
-    for section in sections.load():
+    for section in _known():
         if _batch(db, _name(section), force, set_name):
             failed += not _until_none_due(db, section, force)
     return failed
@@ -137,7 +142,7 @@ def _until_none_due(db: sqlite3.Connection, section: Section, force: bool) -> bo
 
 
 def _find(name: str) -> Section | None:
-    return next((section for section in sections.load() if _name(section) == name), None)
+    return next((section for section in _known() if _name(section) == name), None)
 
 
 def _number(section: Section) -> str:
@@ -208,10 +213,11 @@ def _is_file(live: str) -> bool:
 
 def _run_lines(section: Section, batch: list[Owed], record: int) -> str:
     """Run the section's lines one after the other until one fails; return how, or ""."""
-    facts = _facts(batch[-1].path)
+    facts = _facts(batch[-1].path) | dict(section.facts)
     listed = b"".join(os.fsencode(row.path) + b"\0" for row in batch)
     for line in section.run:
-        failed = child.run(sections.words(line), facts, section.timeout, listed, record)
+        argv = sections.words(line)
+        failed = (section.facts and hooks.untrusted(argv)) or child.run(argv, facts, section.timeout, listed, record)
         if failed:
             return f"{line}: {failed}"
     return ""
@@ -236,18 +242,18 @@ def _put_off(db: sqlite3.Connection, section: Section, batch: list[Owed], failur
 
 
 def _drop_removed(db: sqlite3.Connection) -> None:
-    """Drop what is owed to sections that are no longer in syncr.ini.
+    """Drop what is owed to sections that are no longer configured.
 
     The rows are read before the file: one that a section just added owes must not be taken for a leftover.
     """
     owed = db.execute("SELECT section, max(id) FROM owed GROUP BY section").fetchall()
     if not owed:
         return
-    known = {_name(section) for section in sections.load()}
+    known = {_name(section) for section in _known()}
     for name, newest in owed:
         if name not in known:
             gone = db.execute("DELETE FROM owed WHERE section = ? AND id <= ?", (name, newest)).rowcount
-            log.notice(f"[{name}]: no longer in syncr.ini: its commands are not run for {gone} changed paths")
+            log.notice(f"[{name}]: no longer configured: its commands are not run for {gone} changed paths")
 
 
 def waiting(db: sqlite3.Connection) -> list[Waiting]:

@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hotpair import filesset, globs, ini, options, paths, rules
-from hotpair.options import Option, number, one_of, seconds, shaped, size
+from hotpair import filesset, globs, ini, options, paths, rsync_options, rules, sections
+from hotpair.options import Option, between, number, one_of, seconds, shaped, size
 
+MOST_ENTRIES = 1000  # paths in one batch, whatever is configured: the state lock is held while they are applied
 PERCENT = "a number, or a percentage such as 50%"
 
 
@@ -51,6 +52,11 @@ def yes(text: str) -> bool:
     return one_of("yes", "no")(text) == "yes"
 
 
+def hours(text: str) -> tuple[int, ...]:
+    """Parse hours of the day."""
+    return tuple(between(number, 0, 23)(word) for word in text.split())
+
+
 OPTIONS = {
     "root": Option("", str, "an absolute path"),
     "filter": Option("", str, "rules, one a line: `- PATTERN` or `+ PATTERN`, the first that matches counts"),
@@ -60,10 +66,20 @@ OPTIONS = {
     "bigfile": Option("", big_file, "SIZE DELAY, such as 1G 300"),
     "prefer": Option("newest", shaped(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "newest, hold or a node's name"),
     "max-delete": Option("50%", share, PERCENT),
+    "max-change": Option("100%", share, PERCENT),
     "one-file-system": Option("no", yes, "yes or no"),
     "standby-file": Option("", shaped(r"|/.+"), "an absolute path"),
     "banned": Option("", str, "the name of a program"),
     "watches": Option("8000", number, "a whole number"),
+    "label": Option("", shaped(r"[^\x00-\x1f\x7f]{0,100}"), "a text of one line, 100 characters at most"),
+    "before": Option("", str, "command lines, one a line"),
+    "after": Option("", str, "command lines, one a line"),
+    "retries": Option("0", number, "a whole number"),
+    "timeout": Option("0", between(seconds, 0, 86400), "seconds, 86400 at most"),
+    "batch-entries": Option("100", between(number, 1, MOST_ENTRIES), f"a number from 1 to {MOST_ENTRIES}"),
+    "batch-bytes": Option("64M", between(size, 1 << 16, 16 << 30), "a size from 64K to 16G"),
+    "rsync-options": Option("", str, "options of rsync, one or more a line"),
+    "fullsync": Option("", hours, "hours of the day from 0 to 23, such as 2 14"),
 }
 
 
@@ -79,10 +95,25 @@ class TreeSet(NamedTuple):
     bigfile: BigFile
     prefer: str
     max_delete: Share
+    max_change: Share
     one_file_system: bool
     standby_file: str
     banned: str
     watches: int  # directories that incrond is asked to watch
+    label: str
+    before: tuple[str, ...]  # command lines as they are written
+    after: tuple[str, ...]
+    retries: int  # attempts at a path; 0: no end of them
+    timeout: float  # seconds for one batch; 0: no end of them
+    batch_entries: int
+    batch_bytes: int
+    rsync_options: tuple[str, ...]
+    fullsync: tuple[int, ...]  # hours of the day
+
+    @property
+    def title(self) -> str:
+        """What logs call the set."""
+        return f"{self.name} ({self.label})" if self.label else self.name
 
     def settings(self) -> str:
         """Return a digest of what both nodes must have alike for the set to be one set."""
@@ -128,7 +159,25 @@ def read(section: ini.Section, name: str) -> TreeSet:
     parse = {"filter": rules.parse_line, "tempfiles": rules.parse_tempfile}
     lines = tuple(tuple(section.items(key)) for key in parse)
     parsed = [_rules(section, key, how) for key, how in parse.items()]
+    found |= {key: _commands(section, key) for key in ("before", "after")} | {"rsync_options": _rsync_options(section)}
     return TreeSet(name, lines=lines, rules=rules.Rules(*parsed), **{k: v for k, v in found.items() if k not in parse})
+
+
+def _commands(section: ini.Section, key: str) -> tuple[str, ...]:
+    for line in section.items(key):
+        sections.split(section, key, line)
+    return tuple(section.items(key))
+
+
+def _rsync_options(section: ini.Section) -> tuple[str, ...]:
+    key, words = "rsync-options", []
+    for line in section.items("rsync-options"):
+        for word in line.split():
+            if not rsync_options.allowed(word):
+                what = f"{word!r} is not for rsync-options, because {rsync_options.why_not(word)}"
+                section.problem(what, "write some of " + ", ".join(rsync_options.ALLOWED), key, line)
+            words.append(word)
+    return tuple(words)
 
 
 def _rules(section: ini.Section, key: str, parse: Callable[[str], rules.Rule]) -> list[rules.Rule]:

@@ -1,8 +1,10 @@
 """Verify: hold the two sides of a set against each other, and repair nothing. What psync's own rcheck did."""
 
+import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hotpair import log, plan
+from hotpair import detect, log, plan
 from hotpair.detect import Scope
 from hotpair.plan import Seen
 from hotpair.scan import State
@@ -46,6 +48,22 @@ def verify(scope: Scope, lite: bool) -> Report:
             under_way = not decayed and (_under_way(here) or _under_way(there))
             found.append(Difference(path, here.row.seen, there.row.seen, under_way, decayed))
     return Report(nodes, [one for one in found if not (lite and one.under_way)])
+
+
+def due(hours: Sequence[int], last: float, now: float) -> bool:
+    """Say whether everything is to be read again now: in one of the hours, and not yet since it struck."""
+    return time.localtime(now).tm_hour in hours and time.localtime(last)[:4] != time.localtime(now)[:4]
+
+
+def remember(scope: Scope, report: Report) -> None:
+    """List what differs though nothing is under way, and say it once; or that it is over."""
+    wrong = [one.path for one in report.differences if not one.under_way]
+    if not wrong:
+        scope.archive.solved("", detect.DECAYED)
+        return
+    what = f"contents of {len(wrong)} paths differ, and no time or size tells why: {wrong[0]}"
+    if scope.archive.problem("", detect.DECAYED, wrong[0], what):
+        log.error(f"{scope.files.title}: {what}: see `psync --check --checksum {scope.files.name}`")
 
 
 def _seen(one: Seen, lite: bool) -> Any:

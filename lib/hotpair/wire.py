@@ -4,6 +4,7 @@ Every read has a time-out and a bound, because the other end may be hostile, hal
 """
 
 import json
+import math
 import os
 import select
 import threading
@@ -23,6 +24,7 @@ class Wire:
 
     def __init__(self, fd_in: int, fd_out: int, timeout: float) -> None:
         self._in, self._out, self.timeout = fd_in, fd_out, timeout
+        self.until = math.inf  # on the monotonic clock: when whatever is under way has taken too long
         self._buffer = bytearray()
         os.set_blocking(fd_out, False)  # a peer that does not read must not hold us for ever
 
@@ -112,6 +114,7 @@ class Wire:
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
         while view:
+            self._in_time()
             if not select.select([], [self._out], [], self.timeout)[1]:
                 raise Later(f"the peer read nothing for {self.timeout:g} s")
             try:
@@ -121,9 +124,15 @@ class Wire:
             except OSError as error:
                 raise Later(f"the peer is gone: {error.strerror}") from error
 
+    def _in_time(self) -> None:
+        if time.monotonic() >= self.until:
+            raise Later("not done in the time that a batch has")
+
     def _fill(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+        self._in_time()
+        deadline = min(time.monotonic() + timeout, self.until)
         while not select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            self._in_time()
             if time.monotonic() >= deadline:
                 raise Later(f"the peer said nothing for {timeout:g} s")
         data = os.read(self._in, CHUNK)

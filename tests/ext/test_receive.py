@@ -21,7 +21,7 @@ from hotpair.exits import Later
 from hotpair.filesset import FilesSet
 from hotpair.payload import stage_name
 from hotpair.scan import from_json
-from hotpair.send import BATCH_ENTRIES
+from hotpair.treeset import MOST_ENTRIES
 from hotpair.wire import Wire
 from tests.ext.twonodes import BIN, Node
 
@@ -338,7 +338,7 @@ REQUESTS: dict[str, Callable[[str], Any]] = {
     "proposals that are text": lambda nonce: {"propose": A, "nonce": nonce},
     "no proposals": lambda nonce: {"propose": [], "nonce": nonce},
     "too many proposals": lambda nonce: {
-        "propose": [[f"/srv/{n}.txt", None, STATE, ""] for n in range(BATCH_ENTRIES + 1)],
+        "propose": [[f"/srv/{n}.txt", None, STATE, ""] for n in range(MOST_ENTRIES + 1)],
         "nonce": nonce,
     },
     "a proposal of two": lambda nonce: {"propose": [[A, None]], "nonce": nonce},

@@ -21,7 +21,7 @@ from tests.ext.twonodes import BIN, Node, Pair
 TOP = {"state", "code", "at", "node", "peer", "role", "epoch", "sets", "problems"}
 OF_A_SET = {
     *("name", "state", "in_sync", "proved", "proof_age", "waiting", "held", "conflict", "failed", "unreadable"),
-    *("unsupported", "owed", "failed_commands", "repaired", "swept_only", "canary", "peer_away_since"),
+    *("unsupported", "label", "owed", "failed_commands", "repaired", "swept_only", "canary", "peer_away_since"),
 }
 OF_A_PROBLEM = {"state", "set", "path", "kind", "since", "what", "remedy"}
 OK, WARNING, CRITICAL = 0, 1, 2

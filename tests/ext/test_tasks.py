@@ -411,7 +411,7 @@ def test_a_section_that_is_no_longer_there_is_dropped_with_a_word(node: Node) ->
     assert tasks.run_due(node.db) == 0
     assert node.out("x") == "c\n" and node.rows() == []
     [line] = node.log()
-    assert line.endswith("[/etc/a]: no longer in syncr.ini: its commands are not run for 1 changed paths")
+    assert line.endswith("[/etc/a]: no longer configured: its commands are not run for 1 changed paths")
 
 
 def test_a_broken_syncr_ini_drops_nothing(node: Node) -> None:

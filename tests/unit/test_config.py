@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from iniconfig import IniConfig
 
-from hotpair import config, filesset, globs, paths, treeset
+from hotpair import config, filesset, globs, paths, rsync_options, treeset
 from hotpair.exits import ConfigFail
 from hotpair.filesset import FilesSet
 from hotpair.options import Option
@@ -81,17 +81,23 @@ def test_what_is_not_written_of_a_tree_has_its_default(write: Write) -> None:
     assert isinstance(found, TreeSet)
     assert found[:3] == ("home", "/srv/home", ((), ()))
     never, half = BigFile(float("inf"), 0.0), Share(50.0, True)
-    assert found[4:] == (6, 0.0, never, "newest", half, False, "", "", 8000)
+    assert found[4:14] == (6, 0.0, never, "newest", half, Share(100.0, True), False, "", "", 8000)
+    assert found[14:] == ("", (), (), 0, 0.0, 100, 64 << 20, (), ())
 
 
 def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
     text = "[tree h]\nroot = /h\nfilter =\n  - a\n  + b/\ntempfiles = *~\nkeep = 0\nsettle = 2\nbigfile = 1M 60\n"
     text += "prefer = hold\nmax-delete = 30\none-file-system = yes\nstandby-file = /s\nbanned = x y\nwatches = 5\n"
+    text += "max-change = 40%\nlabel = all homes\nbefore = /a b\nafter =\n  /c\n  sh: d | e\nretries = 3\ntimeout = 9\n"
+    text += "batch-entries = 1000\nbatch-bytes = 1M\nrsync-options = -z\n  --bwlimit=5m -W\nfullsync = 2 14\n"
     write(NODE + text)
     found = config.load().sets["h"]
     assert isinstance(found, TreeSet)
     assert found[:3] == ("h", "/h", (("- a", "+ b/"), ("*~",)))
-    assert found[4:] == (0, 2.0, BigFile(1 << 20, 60.0), "hold", Share(30.0, False), True, "/s", "x y", 5)
+    shares = Share(30.0, False), Share(40.0, True)
+    assert found[4:14] == (0, 2.0, BigFile(1 << 20, 60.0), "hold", *shares, True, "/s", "x y", 5)
+    assert found[14:19] == ("all homes", ("/a b",), ("/c", "sh: d | e"), 3, 9.0)
+    assert found[19:] == (1000, 1 << 20, ("-z", "--bwlimit=5m", "-W"), (2, 14))
     judged = {path: found.covers("/h/" + path) for path in ("a", "b", "d/a", "a/b", "x~")}
     assert judged == {"a": False, "b": True, "d/a": False, "a/b": False, "x~": False}
 
@@ -331,6 +337,49 @@ def test_a_mistake_in_a_set_is_said_with_its_line(write: Write, text: str, expec
             "[tree a]\nroot = /srv/a\nstandby-file = run/x\n",
             "6: standby-file cannot be 'run/x': write an absolute path",
             id="standby-file",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nbatch-entries = 1001\n",
+            "6: batch-entries cannot be '1001': write a number from 1 to 1000",
+            id="batch-entries",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nbatch-bytes = 1K\n",
+            "6: batch-bytes cannot be '1K': write a size from 64K to 16G",
+            id="batch-bytes",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nfullsync = 2 24\n",
+            "6: fullsync cannot be '2 24': write hours of the day from 0 to 23, such as 2 14",
+            id="fullsync",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nlabel = a\n  b\n",
+            "6: label cannot be 'a\\nb': write a text of one line, 100 characters at most",
+            id="label",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nafter = /x\n  bin/y\n",
+            "7: 'bin/y' is a relative path: write the whole path, or the name alone",
+            id="hook",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nrsync-options = -z\n  -aH\n",
+            "7: '-aH' is not for rsync-options, because owner, mode, times, ACLs and attributes are hotpair's own "
+            "business: write some of " + ", ".join(rsync_options.ALLOWED),
+            id="attributes of rsync",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nrsync-options = --delete\n",
+            "6: '--delete' is not for rsync-options, because hotpair decides itself what is sent and what is deleted: "
+            "write some of " + ", ".join(rsync_options.ALLOWED),
+            id="deletes of rsync",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nrsync-options = --rsync-path=x\n",
+            "6: '--rsync-path=x' is not for rsync-options, because it has no meaning for a content that goes alone, "
+            "or is not safe: write some of " + ", ".join(rsync_options.ALLOWED),
+            id="other option of rsync",
         ),
         pytest.param(
             "[tree a]\nroot = /srv/a\ngenerations = beside\n",

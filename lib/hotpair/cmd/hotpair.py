@@ -126,12 +126,12 @@ def _approve(options: argparse.Namespace) -> int:
     from hotpair import brake, run
 
     scope = run.scope(config.load(), options.of)
-    count = brake.approve(scope)
-    if not count:
+    approved = brake.approve(scope)
+    if not approved:
         raise NoInput(f"{options.of} holds nothing back", "see `hotpair status`")
     with run.alone(scope, 10.0):
         code = run.run(scope, force=True)
-    print(f"{options.of}: {count} deletes approved{'' if code == os.EX_OK else ': sent as soon as can be'}")
+    print(f"{options.of}: {approved} approved{'' if code == os.EX_OK else ': sent as soon as can be'}")
     return code
 
 
@@ -217,7 +217,7 @@ COMMANDS = {
     "restore": Command("put a kept content in the place of the live one", (PATH, NUMBER, DRY), _restore),
     "conflicts": Command("list what both nodes changed", (JSON,), _conflicts),
     "resolve": Command("end a conflict", (PATH, TAKE), _resolve),
-    "approve": Command("let the deletes of a tree pass that were held as too many", (OF,), _approve),
+    "approve": Command("let the deletes and changes of a tree pass that were held as too many", (OF,), _approve),
     "retry": Command("run what waits for its next attempt, or was given up, now", (SET,), _retry),
     "tables": Command("write incrond's tables and cron's file from the configuration", (DRY,), _tables),
     "import": Command("convert a configuration of another program", (WHAT, FILE, OUTPUT), _import),

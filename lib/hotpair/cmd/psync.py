@@ -86,7 +86,10 @@ def _scope(configuration: config.Config, word: str, reread: bool) -> Scope:
 
 def _sweeps(scopes: list[Scope], options: argparse.Namespace) -> int:
     results = {scope.below or scope.files.name: _sweep(scope, options) for scope in scopes}
-    if not options.cron:
+    if options.cron:
+        for scope in scopes:
+            _read_again(scope)
+    else:
         _print(results, options.json)
     return max([result.code for result in results.values()], default=os.EX_OK)
 
@@ -128,8 +131,26 @@ def _compare(scope: Scope, force: bool, rounds: int, wait: bool) -> run.Result:
             time.sleep(PAUSE)
 
 
+def _read_again(scope: Scope) -> None:
+    """Once in each hour of `fullsync`, have both nodes read every content again; what decayed is listed, not sent.
+
+    No lock is held: it may take hours, and changes are to cross meanwhile.
+    """
+    from hotpair import verify
+
+    now = time.time()
+    if not isinstance(scope.files, TreeSet) or not verify.due(scope.files.fullsync, scope.archive.fact("reread"), now):
+        return
+    scope.archive.note("reread", now)  # so that no later sweep begins it too
+    try:
+        verify.remember(scope, verify.verify(scope._replace(reread=True), lite=False))
+    except Fail as fail:
+        scope.archive.note("reread", 0.0)
+        log.error(f"{scope.files.title}: {fail}")
+
+
 def _restless(scope: Scope, result: run.Result) -> bool:
-    if any(problem.kind in ("peer", "unmounted", "standby", "brake") for problem in scope.archive.problems()):
+    if any(problem.kind in ("peer", "before", "unmounted", "standby", "brake") for problem in scope.archive.problems()):
         return False
     return bool(result.code or result.repaired) or marks.waiting(scope.files.name)
 
