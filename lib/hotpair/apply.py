@@ -91,7 +91,7 @@ def apply(files: AnySet, change: Decided) -> int:
         raise Unsettled(f"{change.path}: {error.strerror} while it was applied") from error
 
 
-def signature(change: Decided, inode: int = 0) -> str:
+def signature(files: AnySet, change: Decided, inode: int = 0) -> str:
     """Return the signature of a path that holds what was applied; "" when it no longer does, or is too young.
 
     inode: that of a file that was put there whole, which need not be read again while nobody has written to it.
@@ -102,7 +102,7 @@ def signature(change: Decided, inode: int = 0) -> str:
             if found and (found.st_ino, found.st_size, found.st_mtime_ns) == (inode, new.size, new.mtime_ns):
                 return scan.trusted(found)
     try:
-        state, found = scan.look(change.path)
+        state, found = scan.look(change.path, carried=files.carried)
     except (Unsettled, OSError):
         return ""
     if state != change.new:
@@ -122,11 +122,11 @@ def _apply(files: AnySet, change: Decided, at: Place) -> int:
         if new is None:
             _remove(files, path, at, swap, found)
         elif change.source:
-            _move(change.source, at, new)
+            _move(files, change.source, at, new)
         elif change.here is not None and change.here.content == new.content:
             _give(files, at, found, new)
         else:
-            inode = _stage(files, change, new, swap)
+            inode = _stage(files, change, new, swap, at)
             exchange.put(at, swap, found, partial(keep.replaced, files, path))
     finally:
         os.close(inbox)
@@ -147,15 +147,16 @@ def _as_decided(files: AnySet, change: Decided, at: Place, found: os.stat_result
         known = change.signature.split(" ")[:4]  # without the ctime, which the link moves that is rsync's basis
         if known == quiet.of(found).split(" ")[:4]:
             owner = (change.here.mode, change.here.uid, change.here.gid)
-            return owner == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-    return scan.state_of(at, found) == change.here
+            if owner == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid):
+                return True
+    return scan.state_of(at, found, carried=files.carried) == change.here
 
 
-def _move(source: str, at: Place, new: State) -> None:
+def _move(files: AnySet, source: str, at: Place, new: State) -> None:
     """Move what the peer's user has moved, whatever is in it."""
     with beneath.place(source) as old:
         beneath.rename(old, at, beneath.RENAME_NOREPLACE)
-    meta.give(at, new)
+    meta.give(at, new, files.carried.xattrs)
 
 
 def _swap_name(path: str) -> str:
@@ -194,38 +195,62 @@ def _put_back(path: str, swap: Place) -> None:
         beneath.rename(swap, at, beneath.RENAME_EXCHANGE if beneath.lstat(at) else beneath.RENAME_NOREPLACE)
 
 
-def _stage(files: AnySet, change: Decided, new: State, swap: Place) -> int:
+def _stage(files: AnySet, change: Decided, new: State, swap: Place, at: Place) -> int:
     """Put what shall be live under the swap name, with its metadata already right; return the inode of a file."""
     if new.kind == "link":
         os.symlink(new.digest, swap.name, dir_fd=swap.fd)
+    elif new.kind in scan.SPECIALS:
+        _make_special(swap, new)
     elif new.kind == "directory":
         os.mkdir(swap.name, 0o700, dir_fd=swap.fd)
     else:
         with beneath.place(change.stage) as staged:
             beneath.rename(staged, swap)
-    if new.kind != "file":
+    if new.kind not in ("file", "directory"):
         meta.give(swap, new)
         return 0
     fd = beneath.open_read(swap)
     try:
-        meta.give_fd(fd, new)
-        if not isinstance(files, TreeSet):
+        _keep_own(files, change, fd, at)
+        meta.give_fd(fd, new, files.carried.xattrs)
+        if new.kind == "file" and not isinstance(files, TreeSet):
             os.fsync(fd)
-        return os.fstat(fd).st_ino
+        return os.fstat(fd).st_ino if new.kind == "file" else 0
     finally:
         os.close(fd)
 
 
+def _make_special(at: Place, new: State) -> None:
+    if new.kind == "fifo":
+        os.mkfifo(at.name, 0o600, dir_fd=at.fd)
+        return
+    kind, major, minor = new.digest.split(":")
+    kind_bits = stat.S_IFCHR if kind == "c" else stat.S_IFBLK
+    os.mknod(at.name, kind_bits | 0o600, os.makedev(int(major), int(minor)), dir_fd=at.fd)
+
+
+def _keep_own(files: AnySet, change: Decided, fd: int, at: Place) -> None:
+    """Give a new file the attributes of the live one that are this node's own."""
+    if change.here is None or change.here.kind != "file":
+        meta.keep_own(fd, None, files.carried.xattrs)
+        return
+    live = beneath.open_read(at)
+    try:
+        meta.keep_own(fd, live, files.carried.xattrs)
+    finally:
+        os.close(live)
+
+
 def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) -> None:
     """Change metadata alone, on the very inode that was looked at."""
-    if new.kind == "link":
+    if new.kind not in ("file", "directory"):
         meta.give(at, new)
         return
     fd = beneath.open_read(at)
     try:
         if found is None or quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: replaced since it was decided")
-        meta.give_fd(fd, new)
+        meta.give_fd(fd, new, files.carried.xattrs)
         if not isinstance(files, TreeSet):
             os.fsync(fd)
     finally:

@@ -157,6 +157,10 @@ class Archive:
             (*self._key, *_split(path), agreed, seen, row.signature, inode or _inode(row.signature), row.from_peer),
         )
 
+    def distrust(self) -> None:
+        """Have every path looked at again, whatever its signature."""
+        self.db.execute(f"UPDATE path SET signature = '' WHERE {_WHOSE} AND signature != '-'", self._key)
+
     def forget(self, path: str) -> None:
         """Drop a path that is absent on both nodes."""
         self.db.execute(f"DELETE FROM path WHERE {_WHOSE} AND folder = ? AND name = ?", (*self._key, *_split(path)))

@@ -36,7 +36,7 @@ def pass_on(scope: Scope, changes: list[Change]) -> list[Change]:
     if not isinstance(scope.files, TreeSet):
         return changes
     lost, rewritten = deletes(changes), rewrites(changes)
-    detail = held(scope, scope.files, lost, rewritten)
+    detail = held(scope, scope.files, lost, rewritten, scope.archive.count())
     if not detail:
         scope.archive.solved("", "brake")
         return changes
@@ -45,9 +45,11 @@ def pass_on(scope: Scope, changes: list[Change]) -> list[Change]:
     return []
 
 
-def held(scope: Scope, tree: TreeSet, lost: int, rewritten: int) -> str:
-    """Return why so many deletes and changes wait, "" when they do not."""
-    total, fact = scope.archive.count(), scope.archive.fact
+def held(scope: Scope, tree: TreeSet, lost: int, rewritten: int, total: int) -> str:
+    """Return why so many deletes and changes, of a tree of `total` paths, wait; "" when they do not."""
+    if tree.source not in ("", scope.node.name):
+        return ""  # nothing is changed by us: the source puts it back
+    fact = scope.archive.fact
     approved = time.time() < fact("approved until")
     if too_many(tree, lost, 0, total) and not (approved and fact("approved") >= lost):
         return f"{lost} of {total} paths are gone here: nothing is sent"

@@ -114,6 +114,8 @@ def take_name(take: str) -> str:
 def _swap(scope: Scope, problem: Problem, take: str) -> int:
     """Put the loser in the winner's place: only the node that wrote it has it."""
     live = problem.path
+    if scope.files.source not in ("", scope.node.name):
+        raise NoInput(f"{live} is taken from {scope.files.source} alone", "make the change there")
     if take == "peer":
         raise NoInput(
             f"what the peer wrote to {live} is kept there alone",

@@ -2,6 +2,7 @@
 
 `base` is what the proposer thinks both agreed on, `there` what it proposes, `here` our live state, `agreed` what our
 own archive says. None is an absent path. Both nodes come to the same winner whichever asks first.
+`source` is the node whose states alone count, "" when both nodes' do.
 """
 
 from typing import NamedTuple
@@ -24,10 +25,15 @@ def decide(
     from_peer: bool,
     prefer: str,
     nodes: tuple[str, str],
+    source: str = "",
 ) -> Answer:
     """Return the answer to one proposed change. `nodes` are the names of this node and the proposer."""
     if here == there:
         return Answer("have")
+    if source == nodes[0]:
+        return Answer("lost", conflict=True)
+    if source == nodes[1]:
+        return Answer("take", conflict=here not in (base, agreed))
     if there is None and here != agreed:
         # Deletes are causal: only what both agreed on may be removed. Ours was written since, so it survives.
         return Answer("lost", conflict=True)
@@ -40,6 +46,16 @@ def decide(
     if winner is None:
         return Answer("held", conflict=True)
     return Answer("lost" if winner == nodes[0] else "take", conflict=True)
+
+
+def after_loss(here: State | None, agreed: State | None, there: State | None, source: str) -> State | None:
+    """Return what the winner is to call agreed, so that its own state is a change that it sends.
+
+    In one that goes one way that is what the loser has: it may be replaced, and removed.
+    """
+    if source:
+        return there
+    return None if here == agreed else agreed
 
 
 def win(base: State | None, here: State | None, there: State | None, prefer: str, nodes: tuple[str, str]) -> str | None:

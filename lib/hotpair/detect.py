@@ -121,7 +121,7 @@ def _no_link_leads_to(scope: Scope, path: str) -> bool:
 
 def _look(scope: Scope, path: str, settle: float) -> tuple[State | None, os.stat_result | None]:
     try:
-        return scan.look(path, settle)
+        return scan.look(path, settle, scope.files.carried)
     except NotADirectoryError:  # a file or a link stands where a directory was, and all below that is gone
         if isinstance(scope.files, TreeSet):
             return None, None

@@ -4,7 +4,7 @@ import hashlib
 import os
 from typing import NamedTuple
 
-from hotpair import globs, ini, options, paths
+from hotpair import globs, ini, options, paths, scan
 
 OWN = ("/etc/hotpair/hotpair.ini", "/var/lib/hotpair", "/run/hotpair")  # never shared: they say which node this is
 OPTIONS = {
@@ -25,7 +25,9 @@ class FilesSet(NamedTuple):
     generations: str
     settle: float  # seconds
     prefer: str
-    batch_entries: int = 100  # changes that are sent together; of a tree, these three are options
+    source: str = ""  # the one node whose states count; of a tree, this and what follows are options
+    carried: scan.Carried = scan.CARRIED
+    batch_entries: int = 100  # changes that are sent together
     batch_bytes: int = 64 << 20  # a larger file goes alone, so that it holds up nobody
     rsync_options: tuple[str, ...] = ()
 

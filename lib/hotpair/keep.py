@@ -44,8 +44,8 @@ def slot(files: AnySet, live: str, number: int) -> str:
     return f"{STORE}/{number}{live}"
 
 
-def _state(copy: str) -> State | None:
-    return scan.look(copy)[0]
+def _state(files: AnySet, copy: str) -> State | None:
+    return scan.look(copy, carried=files.carried)[0]
 
 
 def _exists(copy: str) -> bool:
@@ -119,7 +119,7 @@ def present(files: AnySet, live: str, state: State | None, source: str) -> None:
     if isinstance(files, TreeSet):
         return
     newest = slot(files, live, 0)
-    kept = _state(newest)
+    kept = _state(files, newest)
     if kept is not None and state is not None and kept.content == state.content:
         with beneath.place(newest) as at:
             meta.give(at, state)
@@ -208,7 +208,7 @@ def generations(files: AnySet, live: str) -> list[Generation]:
     number, missing = 1, 0
     while missing < 2:
         copy = slot(files, live, number)
-        state = _state(copy)
+        state = _state(files, copy)
         if state is None:
             missing += 1
         else:
@@ -219,6 +219,6 @@ def generations(files: AnySet, live: str) -> list[Generation]:
 
 def contents(files: AnySet, live: str) -> set[tuple[str, str]]:
     """Return every content that is kept for a path, the copy of the present one included."""
-    present_copy = None if isinstance(files, TreeSet) else _state(slot(files, live, 0))
+    present_copy = None if isinstance(files, TreeSet) else _state(files, slot(files, live, 0))
     kept = {generation.state.content for generation in generations(files, live)}
     return kept | {present_copy.content} if present_copy else kept

@@ -1,43 +1,86 @@
 """Give a file the owner, mode, extended attributes (ACLs are among them) and times of a State."""
 
+import errno
 import os
+import stat
 from base64 import b64decode
 from collections.abc import Callable
 
-from hotpair import beneath, scan
+from hotpair import acl, beneath, scan
 from hotpair.beneath import Place
 from hotpair.scan import State
 
 
-def give(at: Place, state: State) -> None:
-    """Make the metadata of what stands at a place equal to the state's. Its kind must be the state's."""
+def give(at: Place, state: State, shared: tuple[str, ...] = scan.XATTRS) -> None:
+    """Make the metadata of what stands at a place equal to the state's. Its kind must be the state's.
+
+    shared: prefixes of the extended attributes that a state has; others stay as they are.
+    """
     if state.kind == "link":
         _own(state, lambda uid, gid: os.chown(at.name, uid, gid, dir_fd=at.fd, follow_symlinks=False))
         os.utime(at.name, ns=(state.mtime_ns, state.mtime_ns), dir_fd=at.fd, follow_symlinks=False)
         return
+    if state.kind in scan.SPECIALS:
+        _give_special(at, state)
+        return
     fd = beneath.open_read(at)
     try:
-        give_fd(fd, state)
+        give_fd(fd, state, shared)
     finally:
         os.close(fd)
 
 
-def give_fd(fd: int, state: State) -> None:
+def _give_special(at: Place, state: State) -> None:
+    """The same for a FIFO or a device, which is not opened: a driver, or the other end, would notice."""
+    fd = os.open(at.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at.fd)
+    try:
+        if stat.S_IFMT(os.fstat(fd).st_mode) not in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), at.name)
+        itself = f"/proc/self/fd/{fd}"
+        _own(state, lambda uid, gid: os.chown(itself, uid, gid))
+        os.chmod(itself, state.mode)
+    finally:
+        os.close(fd)
+
+
+def give_fd(fd: int, state: State, shared: tuple[str, ...] = scan.XATTRS) -> None:
     """The same for an open file or directory."""
     found = os.fstat(fd)
     if (found.st_uid, found.st_gid) != (state.uid, state.gid):  # before the mode: chown(2) clears set-uid bits
         _own(state, lambda uid, gid: os.chown(fd, uid, gid))
-    wanted = dict(state.xattrs)
-    for name in os.listxattr(fd):
-        if name.startswith(scan.XATTRS) and not name.startswith("trusted.overlay.") and name not in wanted:
+    wanted = {name: b64decode(value) for name, value in state.xattrs if name.startswith(shared)}
+    for name in scan.xattrs(fd, shared):
+        if name not in wanted:
             os.removexattr(fd, name)
-    for name, value in state.xattrs:
-        if not _has(fd, name, b64decode(value)):
-            os.setxattr(fd, name, b64decode(value))
-    if (os.fstat(fd).st_mode & 0o7777) != state.mode:  # after the ACL, whose mask is the group's bits
-        os.chmod(fd, state.mode)
+    for name, value in wanted.items():
+        _set(fd, name, value)
+    _give_mode(fd, state.mode, scan.own_acl(fd, shared))
     if state.kind == "file":
         os.utime(fd, ns=(state.mtime_ns, state.mtime_ns))
+
+
+def _give_mode(fd: int, mode: int, own_acl: bytes) -> None:
+    if own_acl:  # whose mask chmod(2) would take the group's bits for
+        _set(fd, acl.ACCESS, acl.with_mode(own_acl, mode))
+        mode = mode & 0o7000 | os.fstat(fd).st_mode & 0o777
+    if (os.fstat(fd).st_mode & 0o7777) != mode:  # after the ACL, whose mask is the group's bits
+        os.chmod(fd, mode)
+
+
+def keep_own(fd: int, live: int | None, shared: tuple[str, ...]) -> None:
+    """Give a new file the attributes that are not shared of the live one that it replaces, and no others."""
+    own = tuple(prefix for prefix in scan.XATTRS if prefix not in shared)
+    values = {} if live is None or not own else {name: os.getxattr(live, name) for name in scan.xattrs(live, own)}
+    for name in scan.xattrs(fd, own) if own else ():
+        if name not in values:  # of the inbox's default ACL
+            os.removexattr(fd, name)
+    for name, value in values.items():
+        _set(fd, name, value)
+
+
+def _set(fd: int, name: str, value: bytes) -> None:
+    if not _has(fd, name, value):
+        os.setxattr(fd, name, value)
 
 
 def _has(fd: int, name: str, value: bytes) -> bool:

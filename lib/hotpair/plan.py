@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from hotpair import brake, chunks, compare, decide, detect, paths, quiet, scan, standby, survey, tree
 from hotpair.archive import Row
+from hotpair.config import AnySet
 from hotpair.decide import Answer
 from hotpair.detect import Scope
 from hotpair.exits import Refused
@@ -36,31 +37,35 @@ NOTHING = Seen(Row())
 def plan(scope: Scope) -> list[str]:
     """Return one line for each thing that a sweep would do now. Raises Later or Refused when the peer cannot say."""
     mine, theirs, nodes = both(scope)
-    lines, rewritten, moved = [], 0, {seen.source for side in (mine, theirs) for seen in side.values() if seen.source}
+    rewritten = foreign = 0
+    lines, moved = [], {seen.source for side in (mine, theirs) for seen in side.values() if seen.source}
     for path in sorted(mine.keys() | theirs.keys()):
         here, there = mine.get(path, NOTHING), theirs.get(path, NOTHING)
         source = here.source or there.source
         if here.moving or there.moving:
             lines.append(f"later: {path} is still being written on {nodes[0] if here.moving else nodes[1]}")
-        elif step := _play(here.row, there.row, scope.files.prefer, nodes):
-            rewritten += step[0].startswith("send ") and not source and _rewritten(here.row)
+        elif step := _play(here.row, there.row, scope.files, nodes):
+            rewritten += step[0].startswith("send ") and not source and _rewritten(here.row, there.row, scope.files)
+            foreign += step[0] == "send delete" and here.row.agreed is None
             if source and step[0].endswith(("put", "mkdir")):
                 lines.append(f"{step[0].split()[0]} move {source} to {path}")
             elif path not in moved or not step[0].endswith("delete"):
                 lines.append(f"{step[0]} {path}{step[1]}")
-    return _passed_on(scope, lines, rewritten)
+    return _passed_on(scope, lines, rewritten, scope.archive.count() + foreign)
 
 
-def _rewritten(row: Row) -> bool:
-    return row.agreed is not None and row.seen is not None and row.seen != row.agreed
+def _rewritten(mine: Row, theirs: Row, files: AnySet) -> bool:
+    """Say whether what is sent rewrites what both had, or in a tree that goes one way what the peer made of it."""
+    base = theirs.seen if files.source and mine.seen == mine.agreed else mine.agreed
+    return base is not None and mine.seen is not None and mine.seen != base
 
 
-def _passed_on(scope: Scope, lines: list[str], rewritten: int) -> list[str]:
+def _passed_on(scope: Scope, lines: list[str], rewritten: int, total: int) -> list[str]:
     """Leave out what is not sent: while a person has to approve of it, or a standby file or program is there."""
     if not isinstance(scope.files, TreeSet):
         return lines
     lost = sum(line.startswith("send delete ") for line in lines)
-    why = brake.held(scope, scope.files, lost, rewritten)
+    why = brake.held(scope, scope.files, lost, rewritten, total)
     try:
         standby.check(scope.files)
     except standby.Standby as fail:
@@ -138,7 +143,7 @@ def _receive(scope: Scope, wire: Wire) -> dict[str, Seen]:
     return found
 
 
-def _play(mine: Row, theirs: Row, prefer: str, nodes: tuple[str, str]) -> tuple[str, str] | None:
+def _play(mine: Row, theirs: Row, files: AnySet, nodes: tuple[str, str]) -> tuple[str, str] | None:
     """Play a sweep for one path: what would be done, and a remark; None when both sides are already equal."""
     backwards = (nodes[1], nodes[0])
     if _live(mine) == _live(theirs):
@@ -146,18 +151,21 @@ def _play(mine: Row, theirs: Row, prefer: str, nodes: tuple[str, str]) -> tuple[
     for row, node in ((mine, nodes[0]), (theirs, nodes[1])):
         if row.seen is not None and row.seen.kind == "other":
             return "skip", f" (neither a file, a link nor a directory on {node})"
+    conflict = False  # once it is one, both nodes list it
     for _ in range(ROUNDS):
         if mine.seen != mine.agreed or theirs.seen == theirs.agreed:
             base = mine.agreed if mine.seen != mine.agreed else None  # neither side's change: as if never agreed
-            said = _decide(base, mine, theirs, prefer, backwards)
+            said = _decide(base, mine, theirs, files, backwards)
+            conflict |= said.conflict
             if said.action != "lost":
-                return _step("send", said, theirs.seen, mine.seen, nodes[0])
-            theirs = _unagreed(theirs)
+                return _step("send", Answer(said.action, conflict), theirs.seen, mine.seen, nodes[0])
+            theirs = _unagreed(theirs, mine.seen, files)
         if theirs.seen != theirs.agreed:
-            said = _decide(theirs.agreed, theirs, mine, prefer, nodes)
+            said = _decide(theirs.agreed, theirs, mine, files, nodes)
+            conflict |= said.conflict
             if said.action != "lost":
-                return _step("receive", said, mine.seen, theirs.seen, nodes[1])
-            mine = _unagreed(mine)
+                return _step("receive", Answer(said.action, conflict), mine.seen, theirs.seen, nodes[1])
+            mine = _unagreed(mine, theirs.seen, files)
     return "later:", " (neither state wins yet)"
 
 
@@ -165,14 +173,16 @@ def _live(row: Row) -> State | None:
     return None if row.seen is None or row.seen.kind == "other" else row.seen
 
 
-def _decide(base: State | None, proposer: Row, decider: Row, prefer: str, nodes: tuple[str, str]) -> Answer:
+def _decide(base: State | None, proposer: Row, decider: Row, files: AnySet, nodes: tuple[str, str]) -> Answer:
     """Return what the decider, whose name comes first, says to the proposer's state."""
-    return decide.decide(base, proposer.seen, decider.seen, decider.agreed, decider.from_peer, prefer, nodes)
+    here, agreed, from_peer = decider.seen, decider.agreed, decider.from_peer
+    return decide.decide(base, proposer.seen, here, agreed, from_peer, files.prefer, nodes, files.source)
 
 
-def _unagreed(row: Row) -> Row:
-    """What the receiver does when its unchanged state wins: forget that it was agreed, so that it is sent."""
-    return row._replace(agreed=None, from_peer=False) if row.seen == row.agreed else row
+def _unagreed(row: Row, there: State | None, files: AnySet) -> Row:
+    """What the decider does when its state wins: call it a change of its own, so that it is sent."""
+    agreed = decide.after_loss(row.seen, row.agreed, there, files.source)
+    return row if agreed == row.agreed else row._replace(agreed=agreed, from_peer=False)
 
 
 def _step(way: str, said: Answer, old: State | None, new: State | None, winner: str) -> tuple[str, str]:

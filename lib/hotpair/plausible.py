@@ -3,11 +3,12 @@
 import os
 import re
 
-from hotpair.scan import State
+from hotpair.scan import SPECIALS, State
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 NAME_MAX, PATH_MAX, ID_MAX, NS_MAX = 255, 4096, 2**32 - 2, 2**63 - 1
 XATTR_NAME_MAX, XATTR_SIZE_MAX = 255, 65536  # linux/limits.h
+_DEVICE = re.compile(r"[bc]:(?:0|[1-9][0-9]{0,3}):(?:0|[1-9][0-9]{0,6})")  # 12 and 20 bits
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,6 +41,9 @@ def state(found: State) -> bool:
         return 0 <= found.size <= NS_MAX and bool(_DIGEST.fullmatch(found.digest)) and _xattrs(found)
     if found.kind == "link":
         return (found.size, found.mode, found.xattrs) == (0, 0, ()) and 0 < len(encoded(found.digest)) < PATH_MAX
+    if found.kind in SPECIALS:
+        value = _DEVICE.fullmatch(found.digest) if found.kind == "device" else found.digest == ""
+        return (found.size, found.mtime_ns, found.xattrs) == (0, 0, ()) and bool(value)
     return found.kind == "directory" and (found.size, found.mtime_ns, found.digest) == (0, 0, "") and _xattrs(found)
 
 

@@ -78,12 +78,15 @@ class Reception:
         if theirs.get("set") != mine["set"]:
             raise Refused(f"set {str(theirs.get('set'))[:20]!r} was announced as {mine['set']!r}")
         if theirs.get("settings") != mine["settings"]:
-            raise Refused(f"[{mine['set']}] differs: give both nodes the same paths or filter, and the same prefer")
+            alike = "paths or filter, mode, prefer, acl, xattr and specials"
+            raise Refused(f"[{mine['set']}] differs: give both nodes the same {alike}")
         self.peer = str(theirs.get("node"))
         if not plausible.node(theirs.get("node")):
             raise Refused(f"a node called {self.peer[:20]!r}")
         if isinstance(self.scope.files, TreeSet):
             self._mounted(self.scope.files)
+        if self.scope.files.source not in ("", mine["node"], self.peer):
+            raise Refused(f"mode = push {self.scope.files.source}: neither node is called so")
         if self.peer == mine["node"]:
             raise Refused(f"both nodes are called {self.peer!r}: give each its own name in [node]")
         self.wire.send(**mine, nonce=self.nonce)
@@ -149,19 +152,23 @@ class Reception:
         for state in (base, new):
             if state is not None and not plausible.state(state):
                 raise Refused(f"impossible state for {shared!r}")
+            if state is not None and state.kind in scan.SPECIALS and not files.carried.specials:
+                raise Refused(f"a {state.kind}, which set {files.name!r} does not share, at {shared!r}")
         return Change(files.live(shared), base, new, source and files.live(source))
 
     def _decide(self, change: Change) -> Pending:
-        scope, path, new = self.scope, change.path, change.new
+        scope, files, path, new = self.scope, self.scope.files, change.path, change.new
         nothing = Decided(path, None, None, "")
         try:
             row = detect.current(scope, path, scope.archive.row(path))
         except (Unsettled, OSError) as error:
             return Pending({"action": "busy", "why": str(error)}, nothing)
-        if row.seen is not None and not scope.files.covers(path, row.seen.kind == "directory"):
+        if row.seen is not None and not files.covers(path, row.seen.kind == "directory"):
             return Pending({"action": "failed", "why": f"what the filter leaves out is in the way at {path}"}, nothing)
         nodes = (scope.node.name, self.peer)
-        answer = decide.decide(change.base, new, row.seen, row.agreed, row.from_peer, scope.files.prefer, nodes)
+        answer = decide.decide(change.base, new, row.seen, row.agreed, row.from_peer, files.prefer, nodes, files.source)
+        if answer.action == "lost" and change.source and files.source:  # each path of it is to be put back
+            return Pending({"action": "unmoved"}, nothing)
         reply: dict[str, Any] = {"action": answer.action, "conflict": answer.conflict}
         decided = Decided(path, row.seen, new, "", row.signature)
         if answer.action == "take" and change.source:
@@ -169,19 +176,20 @@ class Reception:
             if row.seen is not None or not self._can_move(change):
                 reply["action"] = "unmoved"
         elif answer.action == "take" and new is not None and new.kind == "file" and not _holds(row.seen, new):
-            stage = payload.stage_name(scope.files.shared(path), new)
-            decided = decided._replace(stage=f"{apply.stage_directory(scope.files, path, self.aside)}/{stage}")
+            stage = payload.stage_name(files.shared(path), new)
+            decided = decided._replace(stage=f"{apply.stage_directory(files, path, self.aside)}/{stage}")
             reply.update(self._room(path, new))
         if answer.action == "lost":
-            self._unagree(path, row)
+            self._unagree(path, row, new)
         if answer.conflict:
             reply["why"] = f"{scope.node.name} has {_describe(row.seen)}, {self.peer} has {_describe(new)}"
         return Pending(reply, decided)
 
-    def _unagree(self, path: str, row: Row) -> None:
-        """What we changed nothing of, yet the peer never had: forget that it was agreed, so that we send it."""
-        if row.seen == row.agreed:
-            self.scope.archive.put(path, row._replace(agreed=None, from_peer=False))
+    def _unagree(self, path: str, row: Row, there: State | None) -> None:
+        """Call what won here a change of ours, so that we send it."""
+        agreed = decide.after_loss(row.seen, row.agreed, there, self.scope.files.source)
+        if agreed != row.agreed:
+            self.scope.archive.put(path, row._replace(agreed=agreed, from_peer=False))
 
     def _can_move(self, change: Change) -> bool:
         """Say whether the peer's move can be done here as one: of a file only while it is what both agreed on."""

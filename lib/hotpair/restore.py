@@ -153,7 +153,7 @@ def crossed(scope: Scope, live: str, what: str) -> int:
         run.run(scope, force=True)
     tasks.run_due(scope.archive.db, name)
     row = scope.archive.row(live)
-    if row.agreed == row.seen == scan.look(live)[0]:
+    if row.agreed == row.seen == scan.look(live, carried=scope.files.carried)[0]:
         print(log.escape(f"{what} is live here and on {scope.node.peer}"))
         return os.EX_OK
     why = [p.detail for p in scope.archive.problems() if p.path in (live, "")] or ["a run is under way"]

@@ -7,26 +7,40 @@ import time
 from base64 import b64decode, b64encode
 from typing import NamedTuple
 
-from hotpair import beneath, quiet
+from hotpair import acl, beneath, quiet
 from hotpair.exits import Later
 
 COARSE = 5  # CLOCK_REALTIME_COARSE (linux/time.h): the clock that stamps ctimes; it moves once a tick, 1 to 10 ms
 TICK = 0.02  # seconds: longer than any tick; a ctime of the future (a clock set back) is not waited for
 UNSETTLED = 2.0  # seconds a file that is open for writing must have rested before it is taken all the same
 CHUNK = 1 << 20
-XATTRS = ("user.", "trusted.", "security.capability", "system.posix_acl_")  # labels of SELinux are each node's own
+ACLS = ("system.posix_acl_",)
+OTHER_XATTRS = ("user.", "trusted.", "security.capability")  # labels of SELinux are each node's own
+XATTRS = (*OTHER_XATTRS, *ACLS)
+SPECIALS = ("fifo", "device")
+KINDS = ("file", "link", "directory", *SPECIALS, "other")
+
+
+class Carried(NamedTuple):
+    """What a set shares of its paths, and so what belongs to their states."""
+
+    xattrs: tuple[str, ...] = XATTRS  # prefixes of names
+    specials: bool = False  # FIFOs and devices; else they are "other" as sockets are
+
+
+CARRIED = Carried()
 
 
 class State(NamedTuple):
     """What both nodes must agree on about a path. An absent path has no State but None."""
 
-    kind: str  # "file", "link", "directory" or "other"
+    kind: str  # "file", "link", "directory", "fifo", "device" or "other"
     size: int  # bytes; 0 unless a file
     mode: int  # permission bits; 0 for a link
     uid: int
     gid: int
-    mtime_ns: int  # 0 for a directory, whose mtime is its entries' business
-    digest: str  # blake2b-256 of the content, or a link's value, or ""
+    mtime_ns: int  # of a file or link; a directory's is its entries' business
+    digest: str  # blake2b-256 of the content, a link's value, a device's c:MAJOR:MINOR or b:MAJOR:MINOR, or ""
     xattrs: tuple[tuple[str, str], ...]  # name and base64 value, sorted; ACLs are xattrs to the kernel
 
     @property
@@ -43,7 +57,7 @@ def from_json(value: object) -> State | None:
     """Make a State of what the wire or the archive holds. Raises ValueError for anything else."""
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 8 or value[0] not in ("file", "link", "directory", "other"):
+    if not isinstance(value, list) or len(value) != 8 or value[0] not in KINDS:
         raise ValueError("not a state")
     kind, *numbers, digest, xattrs = value
     size, mode, uid, gid, mtime_ns = numbers
@@ -88,12 +102,19 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _xattrs(fd: int) -> tuple[tuple[str, str], ...]:
-    names = [n for n in os.listxattr(fd) if n.startswith(XATTRS) and not n.startswith("trusted.overlay.")]
-    return tuple(sorted((name, b64encode(os.getxattr(fd, name)).decode()) for name in names))
+def xattrs(fd: int, wanted: tuple[str, ...] = XATTRS) -> list[str]:
+    """Return the names of an open file's extended attributes that begin with one of these prefixes."""
+    return sorted(n for n in os.listxattr(fd) if n.startswith(wanted) and not n.startswith("trusted.overlay."))
 
 
-def look(live: str, settle: float = 0.0) -> tuple[State | None, os.stat_result | None]:
+def own_acl(fd: int, shared: tuple[str, ...]) -> bytes:
+    """Return the ACL of an open file where ACLs are each node's own; b"" when it has none, or they are shared."""
+    if ACLS[0] in shared or acl.ACCESS not in os.listxattr(fd):
+        return b""
+    return os.getxattr(fd, acl.ACCESS)
+
+
+def look(live: str, settle: float = 0.0, carried: Carried = CARRIED) -> tuple[State | None, os.stat_result | None]:
     """Return the state of a live path and the stat it was read under; None and None when it is absent.
 
     settle: seconds that must have passed since the last change. Raises Unsettled, and OSError for a parent that
@@ -104,33 +125,45 @@ def look(live: str, settle: float = 0.0) -> tuple[State | None, os.stat_result |
             found = beneath.lstat(at)
             if found is None:
                 return None, None
-            return state_of(at, found, settle), found
+            return state_of(at, found, settle, carried), found
     except FileNotFoundError:
         return None, None
 
 
-def state_of(at: beneath.Place, found: os.stat_result, settle: float = 0.0) -> State:
+def state_of(at: beneath.Place, found: os.stat_result, settle: float = 0.0, carried: Carried = CARRIED) -> State:
     """Return the state of what stands at a place, whose stat is `found`. Raises Unsettled."""
     owner = found.st_uid, found.st_gid
     if stat.S_ISLNK(found.st_mode):
         return State("link", 0, 0, *owner, found.st_mtime_ns, os.readlink(at.name, dir_fd=at.fd), ())
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        return State("other", 0, mode, *owner, 0, "", ())
+        kind, value = _special(found.st_mode, found.st_rdev) if carried.specials else ("other", "")
+        return State(kind, 0, mode, *owner, 0, value, ())
     try:
         fd = beneath.open_read(at)
     except OSError as gone:
         raise Unsettled(f"{at.name}: {gone.strerror} while it was looked at") from gone
     try:
+        mode = acl.mode_without(own_acl(fd, carried.xattrs), mode)
+        attributes = tuple((name, b64encode(os.getxattr(fd, name)).decode()) for name in xattrs(fd, carried.xattrs))
         if stat.S_ISDIR(found.st_mode):
-            return State("directory", 0, mode, *owner, 0, "", _xattrs(fd))
+            return State("directory", 0, mode, *owner, 0, "", attributes)
         _settled(at.name, fd, settle)
-        state = State("file", found.st_size, mode, *owner, found.st_mtime_ns, digest_of(fd), _xattrs(fd))
+        state = State("file", found.st_size, mode, *owner, found.st_mtime_ns, digest_of(fd), attributes)
         if quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: changed while it was read")
         return state
     finally:
         os.close(fd)
+
+
+def _special(mode: int, device: int) -> tuple[str, str]:
+    """Return kind and value of what is neither a file, a link nor a directory."""
+    if stat.S_ISFIFO(mode):
+        return "fifo", ""
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        return "device", f"{'c' if stat.S_ISCHR(mode) else 'b'}:{os.major(device)}:{os.minor(device)}"
+    return "other", ""
 
 
 def _settled(name: str, fd: int, settle: float) -> None:

@@ -43,7 +43,7 @@ class Settlement:
         except Unsettled as error:
             return {"action": "busy", "why": str(error)}
         except exchange.Impossible as error:
-            if isinstance(self.scope.files, TreeSet):
+            if isinstance(self.scope.files, TreeSet) and not self.scope.files.source:
                 return self._stays(change, str(error))
             return {"action": "failed", "why": str(error)}
         except NotADirectoryError as error:
@@ -62,12 +62,11 @@ class Settlement:
         return {"action": "lost", "conflict": True, "why": why}
 
     def _note_conflict(self, change: Decided, action: str, why: str) -> None:
-        loser = change.new if action in ("lost", "held") else change.here
         if action == "held":
-            self.scope.archive.problem(change.path, "held", scan.subject(loser), why)
+            self.scope.archive.problem(change.path, "held", scan.subject(change.new), why)
             return
         winner = self.peer if action == "applied" else self.scope.node.name
-        send.note_conflict(self.scope, change.path, loser, f"{why}; {winner}'s is live")
+        send.note_conflict(self.scope, change.path, change.here, f"{why}; {winner}'s is live")
 
     def record(self) -> None:
         """Record what was applied and owe its commands.
@@ -83,7 +82,7 @@ class Settlement:
         for change, inode in self.landed:
             if change.source:
                 self._record_move(change)
-            self._record(change, apply.signature(change, inode))
+            self._record(change, apply.signature(self.scope.files, change, inode))
         self.landed = []
 
     def _record(self, change: Decided, signature: str) -> None:

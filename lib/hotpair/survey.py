@@ -111,6 +111,6 @@ def _edited_below(scope: Scope, files: TreeSet, path: str, source: str) -> Itera
                 queue.append(f"{directory}/{name}")
             elif record and (name not in rows or rows[name][2] != record):
                 with suppress(Unsettled, OSError):
-                    state, _ = scan.look(f"{directory}/{name}")
+                    state, _ = scan.look(f"{directory}/{name}", carried=files.carried)
                     if state is not None and (name not in rows or state != row_of(*rows[name]).agreed):
                         yield f"{directory}/{name}", state

@@ -5,6 +5,7 @@ at; the rows that then differ from what was agreed are the changes, however long
 """
 
 import hashlib
+import json
 import os
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from contextlib import suppress
 
 from hotpair import archive, detect, folder, locks, marks, moves, paths, scan
 from hotpair.archive import Row, transaction
+from hotpair.config import AnySet
 from hotpair.detect import Change, Scope, Survey
 from hotpair.exits import Later
 from hotpair.folder import Look
@@ -50,6 +52,7 @@ def survey(scope: Scope, tree: TreeSet, absences: dict[str, float], folders: Ite
     if not scope.dry:
         marks.create(scope.files.name)
         paths.make_private(paths.set_state(scope.files.name, "folders"))
+    _look_anew(scope, tree)
     walk = _Walk(scope, tree, absences, whole=folders is None)
     walk.go([_top(scope, tree)] if folders is None else sorted(folders))
     if walk.whole and not walk.unsettled and not scope.below:
@@ -67,6 +70,15 @@ def survey(scope: Scope, tree: TreeSet, absences: dict[str, float], folders: Ite
     )
 
 
+def _look_anew(scope: Scope, tree: TreeSet) -> None:
+    """Trust no signature once other things belong to a state than when it was read."""
+    states = float((not tree.acl) + 2 * (not tree.xattr) + 4 * tree.specials)
+    if states != scope.archive.fact("other states"):
+        with locks.state(tree.name), transaction(scope.archive.db):
+            scope.archive.distrust()
+            scope.archive.note("other states", states)
+
+
 def _top(scope: Scope, tree: TreeSet) -> str:
     """Return the folder where a look at the whole begins: the root, or what a person asked about."""
     if scope.below and not os.path.isdir(paths.under(scope.below)):
@@ -79,6 +91,8 @@ def _changes(scope: Scope, tree: TreeSet, left: set[str]) -> list[Change]:
     for path, row in scope.archive.pending().items():
         state = row.seen or row.agreed
         if state is None or "other" in (state.kind, row.seen and row.seen.kind) or path in left:
+            continue
+        if state.kind in scan.SPECIALS and not tree.specials:  # shared once
             continue
         if tree.covers(path, state.kind == "directory") and scope.asked_for(path):
             found.append(Change(path, row.agreed, row.seen))
@@ -134,7 +148,8 @@ class _Walk:
         directories = set(seen.directories)
         for name, record in seen.records.items():
             columns = rows.pop(name, None)
-            if record and (self.scope.reread or not (columns and _as_agreed(columns, record, name in directories))):
+            agreed = columns and _as_agreed(self.tree, columns, record, name in directories)
+            if record and (self.scope.reread or not agreed):
                 self._entry(f"{directory}/{name}", columns, record, name in directories)
         self.absent.extend(f"{directory}/{name}" for name in rows)
 
@@ -165,7 +180,7 @@ class _Walk:
             known = self.scope.archive.row(source)
             agreed = known.agreed is not None and known.agreed.kind == "directory"
             if agreed and not os.path.lexists(paths.under(source)):
-                state, _ = scan.look(path)
+                state, _ = scan.look(path, carried=self.tree.carried)
                 if state is not None and state.kind == "directory":
                     self.moves.append(Change(path, row.agreed, state, source))
                     self.moved.add(source)
@@ -205,7 +220,7 @@ class _Walk:
         return fresh
 
 
-def _as_agreed(columns: Columns, record: str, directory: bool) -> bool:
+def _as_agreed(files: AnySet, columns: Columns, record: str, directory: bool) -> bool:
     """Say whether an entry's record is that of an agreed row, as far as a folder can tell of its directories."""
     agreed, seen, signature, _ = columns
     if seen != archive.SAME or not signature or agreed is None:
@@ -213,7 +228,12 @@ def _as_agreed(columns: Columns, record: str, directory: bool) -> bool:
     if not directory:
         return signature == record
     dev, ino, *rest = record.split(" ")
-    return signature.startswith(f"{dev} {ino} ") and agreed.startswith(f'["directory", 0, {", ".join(rest)}, ')
+    if not signature.startswith(f"{dev} {ino} "):
+        return False
+    if scan.ACLS[0] not in files.carried.xattrs:  # the group's bits may be a mask; the folder's own look tells
+        kind, _, mode, *owner = json.loads(agreed)[:5]
+        return kind == "directory" and not (mode ^ int(rest[0])) & 0o7707 and [str(one) for one in owner] == rest[1:]
+    return agreed.startswith(f'["directory", 0, {", ".join(rest)}, ')
 
 
 def look(tree: TreeSet, directory: str) -> Look | None:
@@ -236,7 +256,7 @@ def index_folder(scope: Scope, directory: str, seen: Look) -> str:
     wanted, directories = {entry: record for entry, record in seen.records.items() if record}, set(seen.directories)
     rows = {entry: row for entry, row in scope.archive.folder(directory).items() if seen.records.get(entry) != ""}
     whole = rows.keys() == wanted.keys() and all(
-        _as_agreed(rows[entry], record, entry in directories) for entry, record in wanted.items()
+        _as_agreed(scope.files, rows[entry], record, entry in directories) for entry, record in wanted.items()
     )
     if not whole or not (directory == scope.files.live("") or _itself_agreed(scope, directory, seen)):
         if not scope.dry:

@@ -1,4 +1,4 @@
-"""[tree NAME]: a directory and all below it, shared both ways; what is wrong with how it is described."""
+"""[tree NAME]: a directory and all below it, shared both ways or one way; what is wrong with how it is described."""
 
 import errno
 import hashlib
@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hotpair import filesset, globs, ini, options, paths, rsync_options, rules, sections
+from hotpair import filesset, globs, ini, options, paths, rsync_options, rules, scan, sections
 from hotpair.options import Option, between, number, one_of, seconds, shaped, size
 
 MOST_ENTRIES = 1000  # paths in one batch, whatever is configured: the state lock is held while they are applied
@@ -48,6 +48,11 @@ def big_file(text: str) -> BigFile:
     return BigFile(size(large), seconds(delay))
 
 
+def direction(text: str) -> str:
+    """Parse `two-way`, or `push NODE`; return the node that is the source, "" when both are."""
+    return shaped(r"two-way|push [A-Za-z0-9][A-Za-z0-9.-]*")(text).partition(" ")[2]
+
+
 def yes(text: str) -> bool:
     return one_of("yes", "no")(text) == "yes"
 
@@ -64,7 +69,11 @@ OPTIONS = {
     "keep": Option("6", number, "a whole number"),
     "settle": Option("0", seconds, "seconds"),
     "bigfile": Option("", big_file, "SIZE DELAY, such as 1G 300"),
+    "mode": Option("two-way", direction, "two-way, or push and the name of the node that is the source"),
     "prefer": Option("newest", shaped(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "newest, hold or a node's name"),
+    "acl": Option("yes", yes, "yes or no"),
+    "xattr": Option("yes", yes, "yes or no"),
+    "specials": Option("no", yes, "yes or no"),
     "max-delete": Option("50%", share, PERCENT),
     "max-change": Option("100%", share, PERCENT),
     "one-file-system": Option("no", yes, "yes or no"),
@@ -93,7 +102,11 @@ class TreeSet(NamedTuple):
     keep: int  # generations
     settle: float  # seconds
     bigfile: BigFile
+    source: str  # the node whose states alone count, "" when both nodes' do
     prefer: str
+    acl: bool  # whether ACLs are shared
+    xattr: bool  # whether other extended attributes are
+    specials: bool  # whether FIFOs and devices are
     max_delete: Share
     max_change: Share
     one_file_system: bool
@@ -115,9 +128,16 @@ class TreeSet(NamedTuple):
         """What logs call the set."""
         return f"{self.name} ({self.label})" if self.label else self.name
 
+    @property
+    def carried(self) -> scan.Carried:
+        """Return what belongs to the state of a path."""
+        xattrs = (*(scan.OTHER_XATTRS if self.xattr else ()), *(scan.ACLS if self.acl else ()))
+        return scan.Carried(xattrs, self.specials)
+
     def settings(self) -> str:
         """Return a digest of what both nodes must have alike for the set to be one set."""
-        return hashlib.blake2b(repr((self.lines, self.prefer)).encode(), digest_size=8).hexdigest()
+        alike = self.lines, self.source, self.prefer, self.carried
+        return hashlib.blake2b(repr(alike).encode(), digest_size=8).hexdigest()
 
     def shared(self, live: str) -> str:
         """Return what both nodes call a live path: each has its own root."""
@@ -160,7 +180,8 @@ def read(section: ini.Section, name: str) -> TreeSet:
     lines = tuple(tuple(section.items(key)) for key in parse)
     parsed = [_rules(section, key, how) for key, how in parse.items()]
     found |= {key: _commands(section, key) for key in ("before", "after")} | {"rsync_options": _rsync_options(section)}
-    return TreeSet(name, lines=lines, rules=rules.Rules(*parsed), **{k: v for k, v in found.items() if k not in parse})
+    found = {key: value for key, value in found.items() if key not in parse}
+    return TreeSet(name, lines=lines, rules=rules.Rules(*parsed), source=found.pop("mode"), **found)
 
 
 def _commands(section: ini.Section, key: str) -> tuple[str, ...]:

@@ -265,6 +265,8 @@ PATHS = {
 STATES = {
     "another kind": altered(0, "other"),
     "an unknown kind": altered(0, "socket"),
+    "a FIFO, which this set does not share": ["fifo", 0, *FOLDER[2:]],
+    "a device, which this set does not share": ["device", 0, *FOLDER[2:6], "c:1:3", []],
     "a digest with slashes": altered(6, "../" * 21 + "x"),
     "a short digest": altered(6, "ab"),
     "a digest in capitals": altered(6, DIGEST.upper()[:-1] + "A"),

@@ -135,12 +135,12 @@ def test_what_was_decided_is_live_and_what_it_replaced_is_kept(live: Path, old: 
     assert see(live) == EVERY[new]
     assert scan.look(LIVE)[0] == change.new
     scan.tick(time.time_ns())
-    assert apply.signature(change) == quiet.signature(str(live))
+    assert apply.signature(FILES, change) == quiet.signature(str(live))
     assert kept() == {thing for thing in (EVERY[old], EVERY[new]) if thing.kind in ("file", "link")}
     assert inbox(live) == []
     apply.apply(FILES, decided(EVERY[new]))  # twice is once
     assert see(live) == EVERY[new]
-    assert apply.signature(change) in ("", quiet.signature(str(live)))
+    assert apply.signature(FILES, change) in ("", quiet.signature(str(live)))
 
 
 @pytest.mark.parametrize("old", [FILE, LINK], ids=["a file", "a link"])
@@ -325,7 +325,7 @@ def race(live: Path, old: Thing, new: Thing, does: list[tuple[int, Callable[[Pat
         trusted, ended = "", "applied"
         try:
             apply.apply(FILES, change)
-            trusted = apply.signature(change)
+            trusted = apply.signature(FILES, change)
         except (Fail, OSError) as error:
             ended = f"{type(error).__name__}: {error}"
         user.rest()
@@ -434,7 +434,7 @@ def test_a_user_who_never_rests_loses_nothing(live: Path, how: str) -> None:
         user.start()
         try:
             apply.apply(FILES, change)
-            trusted = apply.signature(change)
+            trusted = apply.signature(FILES, change)
             ended = "applied"
         except (Fail, OSError) as error:
             ended = type(error).__name__

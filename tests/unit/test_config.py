@@ -81,12 +81,14 @@ def test_what_is_not_written_of_a_tree_has_its_default(write: Write) -> None:
     assert isinstance(found, TreeSet)
     assert found[:3] == ("home", "/srv/home", ((), ()))
     never, half = BigFile(float("inf"), 0.0), Share(50.0, True)
-    assert found[4:14] == (6, 0.0, never, "newest", half, Share(100.0, True), False, "", "", 8000)
-    assert found[14:] == ("", (), (), 0, 0.0, 100, 64 << 20, (), ())
+    assert found[4:8] == (6, 0.0, never, "")
+    assert found[8:18] == ("newest", True, True, False, half, Share(100.0, True), False, "", "", 8000)
+    assert found[18:] == ("", (), (), 0, 0.0, 100, 64 << 20, (), ())
 
 
 def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
     text = "[tree h]\nroot = /h\nfilter =\n  - a\n  + b/\ntempfiles = *~\nkeep = 0\nsettle = 2\nbigfile = 1M 60\n"
+    text += "mode = push beta\nacl = no\nxattr = no\nspecials = yes\n"
     text += "prefer = hold\nmax-delete = 30\none-file-system = yes\nstandby-file = /s\nbanned = x y\nwatches = 5\n"
     text += "max-change = 40%\nlabel = all homes\nbefore = /a b\nafter =\n  /c\n  sh: d | e\nretries = 3\ntimeout = 9\n"
     text += "batch-entries = 1000\nbatch-bytes = 1M\nrsync-options = -z\n  --bwlimit=5m -W\nfullsync = 2 14\n"
@@ -94,10 +96,10 @@ def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
     found = config.load().sets["h"]
     assert isinstance(found, TreeSet)
     assert found[:3] == ("h", "/h", (("- a", "+ b/"), ("*~",)))
-    shares = Share(30.0, False), Share(40.0, True)
-    assert found[4:14] == (0, 2.0, BigFile(1 << 20, 60.0), "hold", *shares, True, "/s", "x y", 5)
-    assert found[14:19] == ("all homes", ("/a b",), ("/c", "sh: d | e"), 3, 9.0)
-    assert found[19:] == (1000, 1 << 20, ("-z", "--bwlimit=5m", "-W"), (2, 14))
+    states, shares = ("beta", "hold", False, False, True), (Share(30.0, False), Share(40.0, True))
+    assert found[4:18] == (0, 2.0, BigFile(1 << 20, 60.0), *states, *shares, True, "/s", "x y", 5)
+    assert found[18:23] == ("all homes", ("/a b",), ("/c", "sh: d | e"), 3, 9.0)
+    assert found[23:] == (1000, 1 << 20, ("-z", "--bwlimit=5m", "-W"), (2, 14))
     judged = {path: found.covers("/h/" + path) for path in ("a", "b", "d/a", "a/b", "x~")}
     assert judged == {"a": False, "b": True, "d/a": False, "a/b": False, "x~": False}
 
@@ -327,6 +329,11 @@ def test_a_mistake_in_a_set_is_said_with_its_line(write: Write, text: str, expec
             "[tree a]\nroot = /srv/a\nmax-delete = half\n",
             "6: max-delete cannot be 'half': write a number, or a percentage such as 50%",
             id="max-delete",
+        ),
+        pytest.param(
+            "[tree a]\nroot = /srv/a\nmode = push\n",
+            "6: mode cannot be 'push': write two-way, or push and the name of the node that is the source",
+            id="push without a source",
         ),
         pytest.param(
             "[tree a]\nroot = /srv/a\none-file-system = 1\n",

@@ -80,6 +80,36 @@ def test_the_table_of_cases(
     assert decide(base, there, here, agreed, from_peer, prefer, NODES) == answer
 
 
+ONE_WAY = [  # base, there, here, agreed, source, answer
+    pytest.param(BASE, THEIRS, THEIRS, BASE, "here", HAVE, id="already so"),
+    pytest.param(BASE, THEIRS, BASE, BASE, "here", LOST_OF_TWO, id="edited where it is not to be"),
+    pytest.param(BASE, None, BASE, BASE, "here", LOST_OF_TWO, id="deleted where it is not to be"),
+    pytest.param(None, THEIRS, None, None, "here", LOST_OF_TWO, id="made where it is not to be"),
+    pytest.param(BASE, THEIRS, BASE, BASE, "there", TAKE, id="edited by the source alone"),
+    pytest.param(BASE, None, BASE, BASE, "there", TAKE, id="deleted by the source alone"),
+    pytest.param(None, THEIRS, None, None, "there", TAKE, id="made by the source alone"),
+    pytest.param(OURS, BASE, OURS, BASE, "there", TAKE, id="put back, as it was listed already"),
+    pytest.param(None, BASE, OURS, OURS, "there", TAKE, id="changed by nobody, and differs"),
+    pytest.param(BASE, OURS, THEIRS, BASE, "there", TAKE_OF_TWO, id="edited by both, newer here"),
+    pytest.param(BASE, None, OURS, BASE, "there", TAKE_OF_TWO, id="deleted by the source, edited here"),
+    pytest.param(BASE, THEIRS, None, BASE, "there", TAKE_OF_TWO, id="edited by the source, deleted here"),
+]
+
+
+@pytest.mark.parametrize("prefer", ["newest", "hold", "here"])
+@pytest.mark.parametrize("base, there, here, agreed, source, answer", ONE_WAY)
+def test_the_table_of_cases_where_one_node_is_the_source(
+    base: State | None,
+    there: State | None,
+    here: State | None,
+    agreed: State | None,
+    source: str,
+    answer: Answer,
+    prefer: str,
+) -> None:
+    assert decide(base, there, here, agreed, False, prefer, NODES, source) == answer
+
+
 # Few values, so that states meet often in some fields and differ in others.
 states = st.builds(
     State,
