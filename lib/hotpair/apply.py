@@ -6,27 +6,16 @@ import os
 import stat
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
 
-from hotpair import beneath, descend, exchange, keep, meta, paths, quiet, scan
+from hotpair import beneath, beside, descend, exchange, keep, meta, paths, quiet, scan, stage
 from hotpair.beneath import Place
 from hotpair.config import AnySet
 from hotpair.scan import State, Unsettled
+from hotpair.stage import Decided
 from hotpair.treeset import TreeSet
 
 # What a user causes who replaces, removes or turns into another kind what is being looked at.
 RACE = (errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EEXIST)
-
-
-class Decided(NamedTuple):
-    """A change that was decided here: what stood at the path then, what shall stand there, where it is staged."""
-
-    path: str
-    here: State | None
-    new: State | None
-    stage: str  # live path of the staged content, "" when there is none
-    signature: str = ""  # what `here` was read under, "" when that is not to be trusted
-    source: str = ""  # the path it is to be moved from
 
 
 def stage_directory(files: AnySet, live: str, aside: bool = False) -> str:
@@ -78,7 +67,7 @@ def apply(files: AnySet, change: Decided) -> int:
     OSError (a full disk).
     """
     try:
-        recover(files, change.path)
+        recover(files, change.path, change.loser)
         with beneath.place(change.path) as at:
             return _apply(files, change, at)
     except Unsettled:
@@ -126,8 +115,8 @@ def _apply(files: AnySet, change: Decided, at: Place) -> int:
         elif change.here is not None and change.here.content == new.content:
             _give(files, at, found, new)
         else:
-            inode = _stage(files, change, new, swap, at)
-            exchange.put(at, swap, found, partial(keep.replaced, files, path))
+            inode = stage.make(files, change, swap, at)
+            exchange.put(at, swap, found, partial(beside.dispose, files, path, change.loser))
     finally:
         os.close(inbox)
     if isinstance(files, TreeSet):  # whose changes are flushed a batch at a time
@@ -164,8 +153,8 @@ def _swap_name(path: str) -> str:
     return f"swap-{hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()}"
 
 
-def recover(files: AnySet, path: str) -> None:
-    """Take up what a crash left in mid-exchange: a content that is no generation yet becomes one.
+def recover(files: AnySet, path: str, loser: beside.Loser | None = None) -> None:
+    """Take up what a crash left in mid-exchange: what is no generation yet becomes one, or a conflict copy.
 
     A directory with entries goes back to its place, for they belong to nobody's set.
     """
@@ -178,7 +167,9 @@ def recover(files: AnySet, path: str) -> None:
             state = scan.state_of(at, found)
             if exchange.holds_entries(at):
                 _put_back(path, at)
-                recover(files, path)
+                recover(files, path, loser)
+            elif loser and state.content == loser.state.content:
+                beside.dispose(files, path, loser, at)
             elif state.kind in ("file", "link") and state.content not in keep.contents(files, path):
                 keep.present(files, path, state, swap)
                 keep.replaced(files, path, at)
@@ -193,52 +184,6 @@ def _put_back(path: str, swap: Place) -> None:
         if exchange.holds_entries(at):
             raise OSError(errno.ENOTEMPTY, f"{swap.name} in {paths.INBOX} holds entries as well", path)
         beneath.rename(swap, at, beneath.RENAME_EXCHANGE if beneath.lstat(at) else beneath.RENAME_NOREPLACE)
-
-
-def _stage(files: AnySet, change: Decided, new: State, swap: Place, at: Place) -> int:
-    """Put what shall be live under the swap name, with its metadata already right; return the inode of a file."""
-    if new.kind == "link":
-        os.symlink(new.digest, swap.name, dir_fd=swap.fd)
-    elif new.kind in scan.SPECIALS:
-        _make_special(swap, new)
-    elif new.kind == "directory":
-        os.mkdir(swap.name, 0o700, dir_fd=swap.fd)
-    else:
-        with beneath.place(change.stage) as staged:
-            beneath.rename(staged, swap)
-    if new.kind not in ("file", "directory"):
-        meta.give(swap, new)
-        return 0
-    fd = beneath.open_read(swap)
-    try:
-        _keep_own(files, change, fd, at)
-        meta.give_fd(fd, new, files.carried.xattrs)
-        if new.kind == "file" and not isinstance(files, TreeSet):
-            os.fsync(fd)
-        return os.fstat(fd).st_ino if new.kind == "file" else 0
-    finally:
-        os.close(fd)
-
-
-def _make_special(at: Place, new: State) -> None:
-    if new.kind == "fifo":
-        os.mkfifo(at.name, 0o600, dir_fd=at.fd)
-        return
-    kind, major, minor = new.digest.split(":")
-    kind_bits = stat.S_IFCHR if kind == "c" else stat.S_IFBLK
-    os.mknod(at.name, kind_bits | 0o600, os.makedev(int(major), int(minor)), dir_fd=at.fd)
-
-
-def _keep_own(files: AnySet, change: Decided, fd: int, at: Place) -> None:
-    """Give a new file the attributes of the live one that are this node's own."""
-    if change.here is None or change.here.kind != "file":
-        meta.keep_own(fd, None, files.carried.xattrs)
-        return
-    live = beneath.open_read(at)
-    try:
-        meta.keep_own(fd, live, files.carried.xattrs)
-    finally:
-        os.close(live)
 
 
 def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) -> None:

@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from hotpair import chunks, marks, plausible, scan, survey
-from hotpair.archive import Row, row_of
+from hotpair import apply, beside, chunks, locks, marks, plausible, scan, survey
+from hotpair.archive import Row, row_of, transaction
 from hotpair.config import AnySet
 from hotpair.detect import Change, Scope, Survey
 from hotpair.exits import Refused
 from hotpair.peer import Peer
 from hotpair.scan import State
+from hotpair.stage import Decided
 from hotpair.treeset import TreeSet
 from hotpair.wire import Wire
 
@@ -178,5 +179,20 @@ def acknowledge(scope: Scope, path: Any) -> bool:
     if not scope.files.covers(path):
         raise Refused("not a path of this set")
     had = any(p.path == path and p.kind in ("conflict", "held") for p in scope.archive.problems())
-    scope.archive.solved(path, "conflict", "held")  # one that is not over comes back with the next proposal
+    end_conflict(scope, path)
     return had
+
+
+def end_conflict(scope: Scope, path: str) -> bool:
+    """Drop the conflict of a path, and the copy beside it of what this node wrote; return whether there was a copy.
+
+    A generation is kept of the copy, as of all that is removed. One that a user has changed stays.
+    """
+    with locks.state(scope.files.name), transaction(scope.archive.db):
+        subjects = [p.subject for p in scope.archive.problems() if (p.path, p.kind) == (path, "conflict")]
+        copy = beside.lost(scope.files, path, subjects[0]) if subjects and isinstance(scope.files, TreeSet) else None
+        if copy is not None:
+            marks.add(scope.files.name, "resolved")
+            apply.apply(scope.files, Decided(*copy, None, ""))
+        scope.archive.solved(path, "conflict", "held")  # one that is not over comes back with the next proposal
+    return copy is not None

@@ -1,14 +1,16 @@
 """Conflicts for a person: what both nodes changed, what is live, where the other is, and the word that ends it.
 
-A conflict that was decided has a winner, live on both nodes, and a loser, kept as a generation on the node that wrote
-it. One that is held has two live states, and neither node takes the other's until a person says which.
+A conflict that was decided has a winner, live on both nodes, and a loser, which stands beside it or is a generation on
+the node that wrote it. One that is held has two live states, and neither node takes the other's until a person says
+which.
 """
 
 import os
 import shlex
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from hotpair import compare, detect, keep, locks, log, restore, run, scan, survey, tasks
+from hotpair import beside, compare, detect, keep, locks, log, restore, run, scan, survey, tasks
 from hotpair.archive import Problem, transaction
 from hotpair.config import Config
 from hotpair.detect import Scope
@@ -21,12 +23,13 @@ KINDS = ("conflict", "held")
 
 
 class Conflict(NamedTuple):
-    """One listed path: what this node wrote is live here, or is generation `kept`, or neither (0)."""
+    """One listed path: what this node wrote is live here, or is generation `kept`, or stands beside it, or neither."""
 
     set_name: str
     problem: Problem
     ours_live: bool
     kept: int
+    copies: list[str]  # that stand beside it, whoever wrote them
 
 
 def listed(configuration: Config) -> list[tuple[Scope, Conflict]]:
@@ -43,10 +46,13 @@ def _conflict(scope: Scope, problem: Problem) -> Conflict:
     live = scope.archive.row(problem.path).seen
     ours_live = problem.kind == "held" or scan.subject(live) == problem.subject
     loser = None if ours_live else _loser(scope, problem)
-    return Conflict(scope.files.name, problem, ours_live, loser.number if loser else 0)
+    return Conflict(scope.files.name, problem, ours_live, loser.number if loser else 0, beside.copies(problem.path))
 
 
 def _loser(scope: Scope, problem: Problem) -> Generation | None:
+    copy = beside.lost(scope.files, problem.path, problem.subject)
+    if copy is not None:
+        return Generation(0, *copy)
     kept = keep.generations(scope.files, problem.path)
     return next((g for g in kept if scan.subject(g.state) == problem.subject), None)
 
@@ -61,6 +67,7 @@ def as_json(conflict: Conflict) -> dict[str, Any]:
         "detail": problem.detail,
         "live": _live(conflict),
         "kept_generation": conflict.kept or None,
+        "copies": conflict.copies,
         "resolve": f"hotpair resolve {shlex.quote(problem.path)} --take here|peer",
     }
 
@@ -74,7 +81,9 @@ def _live(conflict: Conflict) -> str:
 def as_lines(conflict: Conflict) -> list[str]:
     problem = conflict.problem
     kept = "each is live on its own node"
-    if problem.kind == "conflict":
+    if conflict.copies:
+        kept = "beside it: " + ", ".join(copy.rpartition("/")[2] for copy in conflict.copies)
+    elif problem.kind == "conflict":
         kept = "the other is kept on the peer (`hotpair history` there)"
         if not conflict.ours_live:
             kept = f"ours is generation {conflict.kept} here" if conflict.kept else "ours is not among the generations"
@@ -131,7 +140,8 @@ def _swap(scope: Scope, problem: Problem, take: str) -> int:
                 f"see `hotpair history {shlex.quote(live)}`, or --take peer",
             )
         restore.put(scope, live, loser)
-    return restore.crossed(scope, live, f"{live}: generation {loser.number}")
+    what = f"generation {loser.number}" if loser.number else loser.copy
+    return restore.crossed(scope, live, f"{live}: {what}")
 
 
 def _take_here(scope: Scope, live: str) -> int:
@@ -172,8 +182,10 @@ def _agreed(scope: Scope, live: str) -> int:
 
 
 def _acknowledge(scope: Scope, live: str) -> None:
-    """Drop the path from both nodes' lists; a peer that is away keeps it in its own until somebody says so there."""
-    scope.archive.solved(live, *KINDS)
+    """Drop the path from both nodes' lists, and the copy beside it; a peer that is away keeps it in its own list."""
+    if compare.end_conflict(scope, live):
+        with suppress(Later), run.alone(scope, restore.WAIT):  # the run under way, if one stays, sees the mark
+            run.run(scope, force=True)
     try:
         with conversation(scope.node, scope.files) as other:
             other.wire.send(resolved=scope.files.shared(live))

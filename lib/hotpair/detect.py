@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hotpair import apply, descend, keep, paths, quiet, scan, sections, tasks
+from hotpair import apply, beside, descend, keep, paths, quiet, scan, sections, tasks
 from hotpair.archive import Archive, Row
 from hotpair.config import AnySet, Node
 from hotpair.scan import State, Unsettled
@@ -40,6 +40,7 @@ class Scope(NamedTuple):
     below: str = ""  # live path that a person asked about, with all below it; "" for the whole set
     dry: bool = False  # nothing may be written; the archive is a copy in memory
     reread: bool = False  # contents are read again, whatever their signatures say
+    emptying: bool = False  # a directory that was removed here goes on the peer with all that it holds there
     progress: Progress = silent
 
     def asked_for(self, path: str) -> bool:
@@ -54,6 +55,7 @@ class Change(NamedTuple):
     base: State | None
     new: State | None
     source: str = ""  # the path that a user moved here, when that is all that happened
+    twin: str = ""  # the path that this is a hard link of
 
     @property
     def subject(self) -> str:
@@ -78,7 +80,7 @@ def current(scope: Scope, path: str, row: Row, settle: float = 0.0) -> Row:
     if signature == row.signature and not scope.reread and _no_link_leads_to(scope, path):
         return row
     if not scope.dry:
-        apply.recover(scope.files, path)
+        apply.recover(scope.files, path, beside.loser(scope.files, path, row, scope.node.name))
     state, found = _look(scope, path, settle)
     fresh = row._replace(seen=state, signature="-" if found is None else scan.trusted(found))
     if fresh == row:

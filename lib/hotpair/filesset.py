@@ -10,6 +10,8 @@ OWN = ("/etc/hotpair/hotpair.ini", "/var/lib/hotpair", "/run/hotpair")  # never 
 OPTIONS = {
     "paths": options.Option("", str, "absolute paths, one a line, globs allowed"),
     "keep": options.Option("6", options.number, "a whole number"),
+    "keep-age": options.Option("0", options.number, "a whole number of days, 0 for no limit"),
+    "keep-size": options.Option("0", options.size, "a size such as 500M or 10G, 0 for no limit"),
     "generations": options.Option("store", options.one_of("store", "beside"), "store or beside"),
     "settle": options.Option("0", options.seconds, "seconds"),
     "prefer": options.Option("newest", options.shaped(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "newest, hold or a node's name"),
@@ -25,6 +27,8 @@ class FilesSet(NamedTuple):
     generations: str
     settle: float  # seconds
     prefer: str
+    keep_age: int = 0  # days, and bytes of all generations together; 0 is no limit
+    keep_size: int = 0
     source: str = ""  # the one node whose states count; of a tree, this and what follows are options
     carried: scan.Carried = scan.CARRIED
     batch_entries: int = 100  # changes that are sent together

@@ -2,7 +2,7 @@
 
 Generation 0 is a copy of the present content, taken when it is first seen: an edit in place destroys what it
 replaces, so the copy must exist before. When the next content is seen, 0 becomes 1, and so on. Nothing is removed
-here but by `trim`, which is called when both nodes agreed on the newest content.
+here but by `trim`, which is called when both nodes agreed on the newest content, and by `retention`.
 """
 
 import errno
@@ -157,6 +157,8 @@ def replaced(files: AnySet, live: str, at: Place) -> None:
     if stat.S_ISDIR(found.st_mode):
         os.rmdir(at.name, dir_fd=at.fd)
     elif isinstance(files, TreeSet) and files.keep and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
+        if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+            _apart(at, found)
         _rotate(files, live)
         newest = slot(files, live, 1)
         _make_parent(newest)
@@ -164,6 +166,13 @@ def replaced(files: AnySet, live: str, at: Place) -> None:
             beneath.rename(at, target)
     else:
         os.unlink(at.name, dir_fd=at.fd)
+
+
+def _apart(at: Place, found: os.stat_result) -> None:
+    """Make what stands at a place of our own a file of one name: by another, a user could write to a generation."""
+    copy = Place(at.fd, "moving")
+    _copy(at, copy, scan.state_of(at, found))
+    beneath.rename(copy, at)
 
 
 def aside(files: TreeSet, live: str, state: State) -> None:
@@ -195,7 +204,11 @@ def _rotate(files: AnySet, live: str) -> None:
 
 def trim(files: AnySet, live: str) -> None:
     """Remove the generations past `keep`: they have newer ones that both nodes agreed on."""
-    number = files.keep + 1
+    remove(files, live, files.keep + 1)
+
+
+def remove(files: AnySet, live: str, number: int) -> None:
+    """Remove a generation and all older ones."""
     while _exists(slot(files, live, number)):
         with beneath.place(slot(files, live, number)) as at:
             os.unlink(at.name, dir_fd=at.fd)

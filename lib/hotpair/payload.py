@@ -65,13 +65,16 @@ def receive_small(wire: Wire, stage: str, size: int) -> None:
         part = Place(at.fd, f"{at.name}.{os.getpid()}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with os.fdopen(os.open(part.name, flags, 0o600, dir_fd=at.fd), "wb") as out:
-                received = 0
+            fd, received = os.open(part.name, flags, 0o600, dir_fd=at.fd), 0
+            try:
                 while data := wire.receive_bytes():
                     received += len(data)
                     if received > size:
                         raise Refused("more bytes than were announced")
-                    out.write(data)
+                    scan.write_sparse(fd, data)
+                os.ftruncate(fd, received)
+            finally:
+                os.close(fd)
             beneath.rename(part, at)
         finally:
             discard(part)

@@ -5,9 +5,10 @@ through with the same decisions, path by path: our changes first, then what neit
 """
 
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hotpair import brake, chunks, compare, decide, detect, paths, quiet, scan, standby, survey, tree
+from hotpair import beside, brake, chunks, compare, decide, detect, paths, quiet, scan, standby, survey, tree
 from hotpair.archive import Row
 from hotpair.config import AnySet
 from hotpair.decide import Answer
@@ -18,6 +19,7 @@ from hotpair.scan import State, Unsettled
 from hotpair.treeset import TreeSet
 from hotpair.wire import Wire
 
+CONFLICT = " (conflict: "
 READING = 6 * 3600.0  # seconds that one end may read all contents again while the other waits for it
 ROUNDS = 3  # proposals until one side's state has won
 
@@ -51,6 +53,7 @@ def plan(scope: Scope) -> list[str]:
                 lines.append(f"{step[0].split()[0]} move {source} to {path}")
             elif path not in moved or not step[0].endswith("delete"):
                 lines.append(f"{step[0]} {path}{step[1]}")
+                lines += _copy(scope, path, step, (here.row, there.row), nodes)
     return _passed_on(scope, lines, rewritten, scope.archive.count() + foreign)
 
 
@@ -58,6 +61,17 @@ def _rewritten(mine: Row, theirs: Row, files: AnySet) -> bool:
     """Say whether what is sent rewrites what both had, or in a tree that goes one way what the peer made of it."""
     base = theirs.seen if files.source and mine.seen == mine.agreed else mine.agreed
     return base is not None and mine.seen is not None and mine.seen != base
+
+
+def _copy(
+    scope: Scope, path: str, step: tuple[str, str], rows: tuple[Row, Row], nodes: tuple[str, str]
+) -> Iterator[str]:
+    """Yield what becomes of the loser of a conflict that is to stand beside the winner: it crosses as well."""
+    if CONFLICT in step[1]:
+        loses, way = (1, "receive") if step[0].startswith("send") else (0, "send")
+        lost = beside.loser(scope.files, path, rows[loses], nodes[loses])
+        if lost is not None:
+            yield f"{way} {_operation(None, lost.state)} {lost.copy}{_size(lost.state)}"
 
 
 def _passed_on(scope: Scope, lines: list[str], rewritten: int, total: int) -> list[str]:
@@ -188,10 +202,14 @@ def _unagreed(row: Row, there: State | None, files: AnySet) -> Row:
 def _step(way: str, said: Answer, old: State | None, new: State | None, winner: str) -> tuple[str, str]:
     if said.action == "held":
         return "hold", " (both nodes changed it)"
-    remark = f" ({new.size} bytes)" if new is not None and new.kind == "file" else ""
+    remark = _size(new)
     if said.conflict:
-        remark += f" (conflict: {winner}'s wins, the other is kept)"
+        remark += f"{CONFLICT}{winner}'s wins, the other is kept)"
     return f"{way} {_operation(old, new)}", remark
+
+
+def _size(state: State | None) -> str:
+    return f" ({state.size} bytes)" if state is not None and state.kind == "file" else ""
 
 
 def _operation(old: State | None, new: State | None) -> str:

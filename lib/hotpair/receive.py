@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from hotpair import (
     apply,
     beneath,
+    beside,
     compare,
     decide,
     detect,
@@ -22,17 +23,18 @@ from hotpair import (
     plan,
     plausible,
     scan,
+    sections,
     settle,
     survey,
     tasks,
     tree,
     treeset,
 )
-from hotpair.apply import Decided
 from hotpair.archive import Row, transaction
 from hotpair.detect import Change, Scope
 from hotpair.exits import Refused
 from hotpair.scan import State, Unsettled
+from hotpair.stage import Decided
 from hotpair.treeset import TreeSet
 from hotpair.wire import PROTOCOL, Wire
 
@@ -55,6 +57,7 @@ class Reception:
         self.peer = ""
         self.pending: dict[str, Pending] = {}
         self.aside = False  # what is proposed was left aside by runs: it has an inbox of its own
+        self.emptying = False  # directories are to be removed with what they hold: a person's word there
         self.new_folders = 0  # directories that came: they are to be watched
 
     def serve(self) -> None:
@@ -78,7 +81,7 @@ class Reception:
         if theirs.get("set") != mine["set"]:
             raise Refused(f"set {str(theirs.get('set'))[:20]!r} was announced as {mine['set']!r}")
         if theirs.get("settings") != mine["settings"]:
-            alike = "paths or filter, mode, prefer, acl, xattr and specials"
+            alike = "paths or filter, mode, prefer, conflict, acl, xattr and specials"
             raise Refused(f"[{mine['set']}] differs: give both nodes the same {alike}")
         self.peer = str(theirs.get("node"))
         if not plausible.node(theirs.get("node")):
@@ -127,7 +130,7 @@ class Reception:
             raise Refused("a proposal from another conversation")
         proposals = [self._parse(item) for item in _items(message["propose"], treeset.MOST_ENTRIES)]
         self._empty_inboxes()
-        self.aside = message.get("aside") is True
+        self.aside, self.emptying = message.get("aside") is True, message.get("emptying") is True
         with locks.state(self.scope.files.name), transaction(self.scope.archive.db):
             for change in proposals:
                 self.pending[change.path] = self._decide(change)
@@ -139,14 +142,14 @@ class Reception:
         """Return a proposal that is safe to act on. Raises Refused for any that is not."""
         files = self.scope.files
         try:
-            shared, base, new, source = item
+            shared, base, new, source, twin = item if len(item) == 5 else (*item, "")
             base, new = scan.from_json(base), scan.from_json(new)
         except (TypeError, ValueError) as error:
             raise Refused(f"not a proposal: {str(item)[:80]!r}") from error
         directory = any(state is not None and state.kind == "directory" for state in (base, new))
-        if source != "" and not isinstance(files, TreeSet):
-            raise Refused("a move, which only trees have")
-        for name in (shared, source) if source != "" else (shared,):
+        if (source, twin) != ("", "") and not isinstance(files, TreeSet):
+            raise Refused("a move or a hard link, which only trees have")
+        for name in (shared, *(other for other in (source, twin) if other != "")):
             if not plausible.path(name) or not files.covers(files.live(name), directory):
                 raise Refused(f"path {str(name)[:80]!r} is not in set {files.name!r} here")
         for state in (base, new):
@@ -154,7 +157,7 @@ class Reception:
                 raise Refused(f"impossible state for {shared!r}")
             if state is not None and state.kind in scan.SPECIALS and not files.carried.specials:
                 raise Refused(f"a {state.kind}, which set {files.name!r} does not share, at {shared!r}")
-        return Change(files.live(shared), base, new, source and files.live(source))
+        return Change(files.live(shared), base, new, source and files.live(source), twin and files.live(twin))
 
     def _decide(self, change: Change) -> Pending:
         scope, files, path, new = self.scope, self.scope.files, change.path, change.new
@@ -170,19 +173,22 @@ class Reception:
         if answer.action == "lost" and change.source and files.source:  # each path of it is to be put back
             return Pending({"action": "unmoved"}, nothing)
         reply: dict[str, Any] = {"action": answer.action, "conflict": answer.conflict}
-        decided = Decided(path, row.seen, new, "", row.signature)
+        loser = beside.loser(scope.files, path, row, scope.node.name) if answer.conflict else None
+        decided = Decided(path, row.seen, new, "", row.signature, loser=loser)
         if answer.action == "take" and change.source:
             decided = decided._replace(source=change.source)
             if row.seen is not None or not self._can_move(change):
                 reply["action"] = "unmoved"
         elif answer.action == "take" and new is not None and new.kind == "file" and not _holds(row.seen, new):
+            if change.twin and self._can_link(change):
+                return Pending(reply, decided._replace(twin=change.twin))
             stage = payload.stage_name(files.shared(path), new)
             decided = decided._replace(stage=f"{apply.stage_directory(files, path, self.aside)}/{stage}")
             reply.update(self._room(path, new))
         if answer.action == "lost":
             self._unagree(path, row, new)
         if answer.conflict:
-            reply["why"] = f"{scope.node.name} has {_describe(row.seen)}, {self.peer} has {_describe(new)}"
+            reply["why"] = f"{scope.node.name} has {scan.brief(row.seen)}, {self.peer} has {scan.brief(new)}"
         return Pending(reply, decided)
 
     def _unagree(self, path: str, row: Row, there: State | None) -> None:
@@ -202,6 +208,17 @@ class Reception:
         if change.new.kind == "directory":
             return not change.path.startswith(change.source + "/")
         return row.seen == row.agreed and row.seen.content == change.new.content
+
+    def _can_link(self, change: Change) -> bool:
+        """Say whether the peer's hard link can be one here: of what holds the content, or will when it is its turn."""
+        if any(section.check for section in sections.for_path(self.scope.sections, change.path, here=False)):
+            return False  # which wants a staged file
+        earlier = self.pending.get(change.twin)
+        if earlier is not None:
+            return earlier.change.new == change.new and earlier.answer["action"] in ("want", "take", "have")
+        with suppress(Unsettled, OSError):
+            return detect.current(self.scope, change.twin, self.scope.archive.row(change.twin)).seen == change.new
+        return False
 
     def _room(self, path: str, new: State) -> dict[str, Any]:
         """Make the inbox and return "want", or "failed" when the content would not fit or has no place."""
@@ -239,7 +256,7 @@ class Reception:
             beneath.flush(self.scope.files.root)  # contents before names
         with locks.state(self.scope.files.name):
             with transaction(self.scope.archive.db):
-                settlement = settle.Settlement(self.scope, self.peer)
+                settlement = settle.Settlement(self.scope, self.peer, self.emptying)
                 for path, pending in self.pending.items():
                     verdicts.append(checked[path] or settlement.settle(pending.change, pending.answer))
                 settlement.record()
@@ -278,7 +295,3 @@ def _items(value: Any, most: int) -> list[Any]:
 
 def _holds(state: State | None, new: State) -> bool:
     return state is not None and state.content == new.content
-
-
-def _describe(state: State | None) -> str:
-    return "nothing" if state is None else f"a {state.kind} of {state.size} bytes, {state.digest[:12] or state.mode}"

@@ -6,13 +6,13 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from hotpair import apply, beneath, detect, keep, locks, log, marks, run, scan, tasks
-from hotpair.apply import Decided
 from hotpair.archive import transaction
 from hotpair.config import Config
 from hotpair.detect import Scope
 from hotpair.exits import Later, NoInput
 from hotpair.keep import Generation
 from hotpair.scan import State
+from hotpair.stage import Decided
 
 WAIT = 10.0  # seconds for a run under way to end, before our change is left to it
 

@@ -67,7 +67,7 @@ def alone(scope: Scope, seconds: float, force: bool = True) -> Iterator[None]:
     """
     with locks.run(scope.files.name, seconds):
         yield
-    whole = scope._replace(below="")
+    whole = scope._replace(below="", emptying=False)
     while storm.unattended(scope.files.name) and unless_under_way(whole) is not None:
         pass
     large.carry(whole, force)

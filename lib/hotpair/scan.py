@@ -14,6 +14,8 @@ COARSE = 5  # CLOCK_REALTIME_COARSE (linux/time.h): the clock that stamps ctimes
 TICK = 0.02  # seconds: longer than any tick; a ctime of the future (a clock set back) is not waited for
 UNSETTLED = 2.0  # seconds a file that is open for writing must have rested before it is taken all the same
 CHUNK = 1 << 20
+BLOCK = 4096  # bytes, of the file systems that have holes
+HOLE = bytes(BLOCK)
 ACLS = ("system.posix_acl_",)
 OTHER_XATTRS = ("user.", "trusted.", "security.capability")  # labels of SELinux are each node's own
 XATTRS = (*OTHER_XATTRS, *ACLS)
@@ -86,13 +88,15 @@ def tick(ctime_ns: int) -> None:
 
 
 def digest_of(fd: int, copy_to: int | None = None) -> str:
-    """Return the digest of a file's content from its start, writing what is read to another descriptor if given."""
+    """Return the digest of a file's content from its start, writing what is read to a new file if given."""
     sum_ = hashlib.blake2b(digest_size=32)
     os.lseek(fd, 0, os.SEEK_SET)
     while chunk := os.read(fd, CHUNK):
         sum_.update(chunk)
         if copy_to is not None:
-            write_all(copy_to, chunk)
+            write_sparse(copy_to, chunk)
+    if copy_to is not None:
+        os.ftruncate(copy_to, os.lseek(copy_to, 0, os.SEEK_CUR))
     return sum_.hexdigest()
 
 
@@ -105,6 +109,18 @@ def write_all(fd: int, data: bytes) -> None:
 def xattrs(fd: int, wanted: tuple[str, ...] = XATTRS) -> list[str]:
     """Return the names of an open file's extended attributes that begin with one of these prefixes."""
     return sorted(n for n in os.listxattr(fd) if n.startswith(wanted) and not n.startswith("trusted.overlay."))
+
+
+def write_sparse(fd: int, data: bytes) -> None:
+    """Write to a new file, leaving holes for blocks of zeros; who ends with one has to truncate(2) the file there."""
+    holes = HOLE in data
+    view = memoryview(data)
+    while view:
+        if holes and view[:BLOCK] == HOLE:
+            os.lseek(fd, BLOCK, os.SEEK_CUR)
+            view = view[BLOCK:]
+        else:
+            view = view[os.write(fd, view[:BLOCK] if holes else view) :]
 
 
 def own_acl(fd: int, shared: tuple[str, ...]) -> bytes:
@@ -178,3 +194,12 @@ def _settled(name: str, fd: int, settle: float) -> None:
 def subject(state: State | None) -> str:
     """Return a short name of a state, for what is remembered about it."""
     return hashlib.blake2b(repr(state).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def brief(state: State | None) -> str:
+    """Return a state in words, for a person."""
+    if state is None:
+        return "nothing"
+    if state.kind == "file":
+        return f"a file of {state.size} bytes, {state.digest[:12]}, mode {state.mode:04o}"
+    return f"a link to {state.digest}" if state.kind == "link" else f"a {state.kind}, mode {state.mode:04o}"

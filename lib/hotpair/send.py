@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hotpair import apply, hooks, keep, locks, log, moves, payload, scan, survey
+from hotpair import apply, hardlinks, hooks, keep, locks, log, moves, payload, scan, survey
 from hotpair.archive import Row, transaction
 from hotpair.config import AnySet
 from hotpair.detect import LARGE, Change, Scope
@@ -97,8 +97,13 @@ def _prepare(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> None
 
 def _send_batch(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> Outcome:
     shared = scope.files.shared
-    proposals = [(shared(c.path), c.base, c.new, c.source and shared(c.source)) for c in batch]
-    peer.wire.send(propose=proposals, nonce=peer.nonce, aside=aside)
+    if isinstance(scope.files, TreeSet):
+        batch = hardlinks.find(scope.archive, batch)
+    proposals = [
+        (shared(c.path), c.base, c.new, c.source and shared(c.source), *([shared(c.twin)] if c.twin else []))
+        for c in batch
+    ]
+    peer.wire.send(propose=proposals, nonce=peer.nonce, aside=aside, emptying=scope.emptying)
     answers = _list(peer.wire.expect("answers"), len(batch))
     wanted = [change for change, answer in zip(batch, answers, strict=True) if answer.get("action") == "want"]
     left = [] if aside else [change for change in wanted if change.new and is_large(scope, change.new)]

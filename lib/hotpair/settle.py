@@ -3,20 +3,20 @@
 import time
 from typing import Any
 
-from hotpair import apply, beneath, detect, exchange, hooks, keep, scan, sections, send, tasks
-from hotpair.apply import Decided
+from hotpair import apply, beneath, detect, emptying, exchange, hooks, keep, scan, sections, send, tasks
 from hotpair.archive import Row
 from hotpair.detect import Scope, is_directory
 from hotpair.exits import Fail
 from hotpair.scan import Unsettled
+from hotpair.stage import Decided
 from hotpair.treeset import TreeSet
 
 
 class Settlement:
     """One batch. The caller holds the state lock, and a transaction that says all of it or nothing."""
 
-    def __init__(self, scope: Scope, peer: str) -> None:
-        self.scope, self.peer = scope, peer
+    def __init__(self, scope: Scope, peer: str, emptying: bool) -> None:
+        self.scope, self.peer, self.emptying = scope, peer, emptying
         self.landed: list[tuple[Decided, int]] = []  # with the inode that was put there
         self.new_folders = 0
 
@@ -39,6 +39,8 @@ class Settlement:
     def _apply(self, change: Decided) -> dict[str, Any]:
         try:
             apply.make_parents(change.path)
+            if self.emptying and change.new is None and is_directory(change.here):
+                self._empty(change.path)
             inode = apply.apply(self.scope.files, change)
         except Unsettled as error:
             return {"action": "busy", "why": str(error)}
@@ -54,6 +56,16 @@ class Settlement:
             return {"action": "failed", "why": str(error)}
         self.landed.append((change, inode))
         return {"action": "applied"}
+
+    def _empty(self, directory: str) -> None:
+        """Remove what a directory holds, as a person on the peer wishes, where it can be kept."""
+        files = self.scope.files
+        if not isinstance(files, TreeSet) or not files.keep:
+            return
+        for path in emptying.empty(files, directory):
+            self.scope.archive.forget(path)
+            self.scope.archive.solved(path, "failed", "held")
+            self._owe(path, ("both", "peer"))
 
     def _stays(self, change: Decided, why: str) -> dict[str, Any]:
         """Keep a directory that the peer removed or replaced, for it holds what the peer never had: it goes back."""

@@ -67,10 +67,13 @@ OPTIONS = {
     "filter": Option("", str, "rules, one a line: `- PATTERN` or `+ PATTERN`, the first that matches counts"),
     "tempfiles": Option("", str, "patterns of names that are never looked at, one a line"),
     "keep": Option("6", number, "a whole number"),
+    "keep-age": Option("0", number, "a whole number of days, 0 for no limit"),
+    "keep-size": Option("0", size, "a size such as 500M or 10G, 0 for no limit"),
     "settle": Option("0", seconds, "seconds"),
     "bigfile": Option("", big_file, "SIZE DELAY, such as 1G 300"),
     "mode": Option("two-way", direction, "two-way, or push and the name of the node that is the source"),
     "prefer": Option("newest", shaped(r"[A-Za-z0-9][A-Za-z0-9.-]*"), "newest, hold or a node's name"),
+    "conflict": Option("generations", one_of("generations", "beside"), "generations or beside"),
     "acl": Option("yes", yes, "yes or no"),
     "xattr": Option("yes", yes, "yes or no"),
     "specials": Option("no", yes, "yes or no"),
@@ -104,6 +107,7 @@ class TreeSet(NamedTuple):
     bigfile: BigFile
     source: str  # the node whose states alone count, "" when both nodes' do
     prefer: str
+    conflict: str  # where the loser of one goes
     acl: bool  # whether ACLs are shared
     xattr: bool  # whether other extended attributes are
     specials: bool  # whether FIFOs and devices are
@@ -122,6 +126,8 @@ class TreeSet(NamedTuple):
     batch_bytes: int
     rsync_options: tuple[str, ...]
     fullsync: tuple[int, ...]  # hours of the day
+    keep_age: int = 0  # days, and bytes of all generations together; 0 is no limit
+    keep_size: int = 0
 
     @property
     def title(self) -> str:
@@ -136,7 +142,7 @@ class TreeSet(NamedTuple):
 
     def settings(self) -> str:
         """Return a digest of what both nodes must have alike for the set to be one set."""
-        alike = self.lines, self.source, self.prefer, self.carried
+        alike = self.lines, self.source, self.prefer, self.conflict, self.carried
         return hashlib.blake2b(repr(alike).encode(), digest_size=8).hexdigest()
 
     def shared(self, live: str) -> str:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from hotpair import detect, log, plan
+from hotpair import detect, log, plan, scan
 from hotpair.detect import Scope
 from hotpair.plan import Seen
 from hotpair.scan import State
@@ -82,19 +82,11 @@ def as_lines(report: Report) -> list[str]:
     here, there = report.nodes
     return [
         log.escape(
-            f"{one.path}: {here} has {_brief(one.here)}, {there} has {_brief(one.there)}"
+            f"{one.path}: {here} has {scan.brief(one.here)}, {there} has {scan.brief(one.there)}"
             f"{' (under way)' if one.under_way else ''}{' (its times did not change)' if one.decayed else ''}"
         )
         for one in report.differences
     ]
-
-
-def _brief(state: State | None) -> str:
-    if state is None:
-        return "nothing"
-    if state.kind == "file":
-        return f"a file of {state.size} bytes, {state.digest[:12]}, mode {state.mode:04o}"
-    return f"a link to {state.digest}" if state.kind == "link" else f"a {state.kind}, mode {state.mode:04o}"
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -102,7 +94,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "code": report.code,
         "nodes": report.nodes,
         "differences": [
-            {"path": one.path, "here": _brief(one.here), "there": _brief(one.there), "under_way": one.under_way}
+            {"path": one.path, "here": scan.brief(one.here), "there": scan.brief(one.there), "under_way": one.under_way}
             for one in report.differences
         ],
     }

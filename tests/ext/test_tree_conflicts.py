@@ -1,5 +1,6 @@
 """A tree on which both nodes worked: who wins is the same on both, nothing is lost, and both come to rest."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -139,3 +140,188 @@ def test_edit_below_a_directory_that_was_moved_while_the_peer_is_away_is_kept(pa
     pair.sync()
     kept = pair.alpha.root / "srv/data/.hotpair/data.kept"
     assert [path.read_text() for path in kept.rglob("*") if path.is_file()] == ["edited"]
+
+
+# --- conflict = beside
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Trees:
+    pair = Trees(tmp_path, "[tree data]\nroot = /srv/data\nconflict = beside\nfilter = - *.sync-conflict-*.secret\n")
+    pair.sync()
+    return pair
+
+
+def clash(pair: Trees, name: str = "f.txt", first: int = 0) -> None:
+    """Have both nodes edit one file, beta last, and compare."""
+    fill(pair.alpha, name)
+    pair.sync()
+    for node in pair.nodes:
+        node.write(f"/srv/data/{name}", f"{node.root.name} wrote")
+    pair.sync(pair.nodes[first])
+
+
+def copies(pair: Trees) -> list[Path]:
+    return sorted(pair.alpha.live("/srv/data").glob("*.sync-conflict-*"))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_loser_of_a_conflict_stands_beside_the_winner_on_both_nodes_with_all_that_it_had(beside, first):
+    fill(beside.alpha, "f.txt")
+    beside.sync()
+    beside.alpha.write("/srv/data/f.txt", "alpha wrote")
+    lost = beside.alpha.live("/srv/data/f.txt")
+    lost.chmod(0o640)
+    os.setxattr(lost, "user.who", b"alpha")
+    os.utime(lost, (1764033082, 1764033082))
+    beside.beta.write("/srv/data/f.txt", "beta wrote")
+    beside.sync(beside.nodes[first])
+    (copy,) = copies(beside)
+    assert copy.name == "f.sync-conflict-20251125-011122-alpha.txt"
+    assert (copy.read_text(), copy.stat().st_mode & 0o7777) == ("alpha wrote", 0o640)
+    assert os.getxattr(copy, "user.who") == b"alpha"
+    assert beside.beta.text("/srv/data/f.txt") == "beta wrote"
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\udcff\n$(touch pwned)"])
+def test_copy_has_a_name_whatever_the_file_is_called(beside, name):
+    clash(beside, name)
+    (copy,) = copies(beside)
+    assert copy.read_text() == "alpha wrote"
+
+
+def test_link_that_lost_stands_beside_the_file_that_won(beside):
+    beside.alpha.live("/srv/data/l").symlink_to("nowhere")
+    beside.beta.write("/srv/data/l", "beta wrote")
+    beside.sync()
+    (copy,) = copies(beside)
+    assert copy.readlink() == Path("nowhere")
+
+
+def test_loser_that_the_filter_would_leave_out_is_a_generation(beside):
+    clash(beside, "f.secret")
+    assert copies(beside) == []
+    assert (beside.alpha.root / "srv/data/.hotpair/data.kept/1/1/f.secret").read_text() == "alpha wrote"
+
+
+def test_copy_takes_no_other_files_place(beside):
+    fill(beside.alpha, "f.txt")
+    beside.sync()
+    for node in beside.nodes:
+        node.write("/srv/data/f.txt", f"{node.root.name} wrote")
+    lost = beside.alpha.live("/srv/data/f.txt")
+    os.utime(lost, (1764033082, 1764033082))
+    beside.alpha.write("/srv/data/f.sync-conflict-20251125-011122-alpha.txt", "a user's")
+    beside.sync()
+    assert [copy.read_text() for copy in copies(beside)] == ["a user's"]
+    assert (beside.alpha.root / "srv/data/.hotpair/data.kept/1/1/f.txt").read_text() == "alpha wrote"
+
+
+def test_change_of_mode_that_lost_against_an_edit_makes_no_copy(beside):
+    fill(beside.alpha, "f.txt")
+    beside.sync()
+    beside.alpha.live("/srv/data/f.txt").chmod(0o600)
+    beside.beta.write("/srv/data/f.txt", "beta wrote")
+    beside.sync()
+    assert copies(beside) == []
+
+
+def test_conflicts_names_the_copy_on_both_nodes(beside):
+    clash(beside)
+    (copy,) = copies(beside)
+    for node in beside.nodes:
+        (listed,) = node.json("conflicts")
+        assert listed["copies"] == [f"/srv/data/{copy.name}"]
+        assert f"beside it: {copy.name}" in node.hotpair("conflicts").out
+
+
+@pytest.mark.parametrize("first, way", [(0, "send"), (1, "receive")])
+def test_plan_tells_of_the_copy(beside, first, way):
+    fill(beside.alpha, "f.txt")
+    beside.sync()
+    for node in beside.nodes:
+        node.write("/srv/data/f.txt", f"{node.root.name} wrote")
+    said = beside.nodes[first].run("psync", "--dry-run").out
+    beside.sync()
+    (copy,) = copies(beside)
+    assert f"data: {way} put /srv/data/{copy.name} (11 bytes)\n" in said
+
+
+@pytest.mark.parametrize("on, take", [("alpha", "here"), ("alpha", "peer"), ("beta", "here")])
+def test_resolve_leaves_what_was_taken_and_no_copy_and_a_generation_of_the_other(beside, on, take):
+    clash(beside)
+    assert len(copies(beside)) == 1
+    said = getattr(beside, on).hotpair("resolve", "/srv/data/f.txt", "--take", take)
+    assert said.code == 0, said
+    for node in beside.nodes:
+        beside.sync(node)
+    taken = "alpha" if (on, take) == ("alpha", "here") else "beta"
+    assert beside.beta.text("/srv/data/f.txt") == f"{taken} wrote"
+    assert copies(beside) == []
+    assert conflicts(beside) == []
+    kept = {path.read_text() for node in beside.nodes for path in (node.root / "srv/data/.hotpair").rglob("*.txt")}
+    assert {"alpha wrote", "beta wrote"} - {f"{taken} wrote"} <= kept
+
+
+def test_resolve_leaves_a_copy_that_a_user_went_on_with(beside):
+    clash(beside)
+    (copy,) = copies(beside)
+    copy.write_text("edited since")
+    assert beside.alpha.hotpair("resolve", "/srv/data/f.txt", "--take", "peer").code == 0
+    beside.sync()
+    assert [copy.read_text() for copy in copies(beside)] == ["edited since"]
+
+
+# --- psync --force-directories
+
+
+@pytest.fixture
+def removed(tmp_path: Path) -> Trees:
+    """alpha removed a directory in which beta made and edited files meanwhile."""
+    pair = Trees(tmp_path, "[tree data]\nroot = /srv/data\nfilter = - *.o\n")
+    fill(pair.alpha, "d/f", "d/g", "stays")
+    pair.sync()
+    shutil.rmtree(pair.alpha.live("/srv/data/d"))
+    fill(pair.beta, "d/new", "d/e/deep")
+    pair.beta.live("/srv/data/d/e/l").symlink_to("nowhere")
+    pair.beta.write("/srv/data/d/g", "edited")
+    return pair
+
+
+def test_directory_comes_back_with_what_the_peer_made_in_it(removed):
+    removed.sync()
+    assert removed.alpha.text("/srv/data/d/new") == "d/new"
+
+
+@pytest.mark.parametrize("what", ["data", "/srv/data"])
+def test_directory_goes_by_force_with_what_the_peer_made_in_it_which_is_kept(removed, what):
+    said = removed.alpha.run("psync", "--force-directories", what)
+    assert said.code == 0, said
+    assert not removed.beta.live("/srv/data/d").exists()
+    assert not removed.alpha.live("/srv/data/d").exists()
+    kept = removed.beta.root / "srv/data/.hotpair/data.kept/1"
+    found = {str(path.relative_to(kept)): path.read_text() for path in kept.rglob("*") if path.is_file()}
+    assert found == {"2/d/f": "d/f", "2/d/g": "edited", "2/d/new": "d/new", "3/d/e/deep": "d/e/deep"}
+    assert (kept / "3/d/e/l").readlink() == Path("nowhere")
+    for node in removed.nodes:
+        removed.sync(node)
+    assert not removed.beta.live("/srv/data/d").exists()
+
+
+def test_directory_stays_by_force_where_the_filter_leaves_something_out_and_is_listed(removed):
+    fill(removed.beta, "d/e/x.o")
+    assert removed.alpha.run("psync", "--force-directories", "data").code == 0
+    assert [path.name for path in removed.beta.live("/srv/data/d").rglob("*")] == ["e", "x.o"]
+    assert "/srv/data/d" in conflicts(removed)
+
+
+@pytest.mark.parametrize("words", [[], ["--cron", "data"], ["--retry", "data"], ["-n", "data"]])
+def test_force_on_directories_is_a_persons_word_about_a_set(removed, words):
+    assert removed.alpha.run("psync", "--force-directories", *words).code == os.EX_USAGE
+    assert removed.beta.text("/srv/data/d/new") == "d/new"
+
+
+def test_nothing_goes_by_force_where_nothing_is_kept(removed):
+    removed.beta.configure("[tree data]\nroot = /srv/data\nfilter = - *.o\nkeep = 0\n")
+    removed.alpha.run("psync", "--force-directories", "data")
+    assert removed.beta.text("/srv/data/d/new") == "d/new"

@@ -61,5 +61,5 @@ def fill(node: Node, *names: str) -> None:
     for name in names:
         path = node.live("/srv/data/" + name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
+        path.write_bytes(os.fsencode(name))
         os.utime(path, ns=(now, now))

@@ -93,6 +93,7 @@ class Acts(History):
         if in_place and os.path.isfile(live) and not os.path.islink(live):
             with open(live, "wb") as out:
                 out.write(data)
+            self.changes += os.lstat(live).st_nlink - 1  # under its other names
         else:
             with open(node.live("/srv/editor~"), "wb") as out:
                 out.write(data)

@@ -16,7 +16,14 @@ from tests.model.observer import brief, see, tree
 from tests.model.tree_acts import MOST, NAMES, STAYS, TOP, picks
 from tests.model.tree_users import Users
 
-SETS = "large = {large}\n[tree data]\nroot = /srv/data\nkeep = 1000\nmax-delete = 100%\nprefer = {prefer}\n"
+SETS = """large = {large}
+[tree data]
+root = /srv/data
+keep = 1000
+max-delete = 100%
+prefer = {prefer}
+conflict = {conflict}
+"""
 COMMANDS = "/srv/data/*.conf"
 KEPT = "/srv/data/.hotpair/data.kept"
 INBOX = "/srv/data/.hotpair/data"
@@ -30,9 +37,15 @@ class Trees(Users):
 
     set_name = "data"
 
-    @initialize(prefer=st.sampled_from(["newest", "newest", "alpha"]), large=LARGE, small=st.integers(0, 3), seed=seeds)
-    def begin(self, prefer: str, large: int, small: int, seed: int) -> None:
-        self.begin_history(*make_pair(SETS.format(prefer=prefer, large=large), COMMANDS, TOP))
+    @initialize(
+        prefer=st.sampled_from(["newest", "newest", "alpha"]),
+        conflict=st.sampled_from(["generations", "beside"]),
+        large=LARGE,
+        small=st.integers(0, 3),
+        seed=seeds,
+    )
+    def begin(self, prefer: str, conflict: str, large: int, small: int, seed: int) -> None:
+        self.begin_history(*make_pair(SETS.format(prefer=prefer, conflict=conflict, large=large), COMMANDS, TOP))
         self.disks: list[str] = []
         self.begun = False
         if small == 0:

@@ -49,7 +49,7 @@ class Users(Acts):
             with open(self.live(node, path), "r+b") as out:
                 out.write(data)
             os.utime(self.live(node, path), ns=(thing.mtime_ns, thing.mtime_ns))
-            self.changes += 1
+            self.changes += os.lstat(self.live(node, path)).st_nlink
         self.after()
 
     @rule(side=sides, pick=picks, name=names, seed=seeds)
@@ -142,6 +142,19 @@ class Users(Acts):
             self.clear(node, target)
             self.tell(node, f"copy {source!r} {target!r}")
             shutil.copy2(self.live(node, source), live)
+            self.changes += 1
+        self.after()
+
+    @rule(side=sides, pick=picks, to=picks, name=names)
+    def hard_link(self, side: bool, pick: int, to: int, name: str) -> None:
+        """Give a file one more name."""
+        node = self.before(side)
+        source, target = self.pick(node, pick, "file"), self.place(node, to, name)
+        live = self.live(node, target)
+        if source and source != target and len(self.there(node)) < MOST and not os.path.isdir(live):
+            self.clear(node, target)
+            self.tell(node, f"hard link {source!r} {target!r}")
+            os.link(self.live(node, source), live)
             self.changes += 1
         self.after()
 

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from hotpair import apply, beneath, exchange, keep, meta, paths, quiet, scan
-from hotpair.apply import Decided
 from hotpair.exits import Fail
 from hotpair.filesset import FilesSet
 from hotpair.scan import State, Unsettled
+from hotpair.stage import Decided
 
 LIVE = "/srv/d/f"
 FILES = FilesSet("demo", ("/srv/d/*",), 10**6, "store", 0.0, "newest")

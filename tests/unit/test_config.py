@@ -82,24 +82,26 @@ def test_what_is_not_written_of_a_tree_has_its_default(write: Write) -> None:
     assert found[:3] == ("home", "/srv/home", ((), ()))
     never, half = BigFile(float("inf"), 0.0), Share(50.0, True)
     assert found[4:8] == (6, 0.0, never, "")
-    assert found[8:18] == ("newest", True, True, False, half, Share(100.0, True), False, "", "", 8000)
-    assert found[18:] == ("", (), (), 0, 0.0, 100, 64 << 20, (), ())
+    states = "newest", "generations", True, True, False
+    assert found[8:19] == (*states, half, Share(100.0, True), False, "", "", 8000)
+    assert found[19:] == ("", (), (), 0, 0.0, 100, 64 << 20, (), (), 0, 0)
 
 
 def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
     text = "[tree h]\nroot = /h\nfilter =\n  - a\n  + b/\ntempfiles = *~\nkeep = 0\nsettle = 2\nbigfile = 1M 60\n"
     text += "mode = push beta\nacl = no\nxattr = no\nspecials = yes\n"
-    text += "prefer = hold\nmax-delete = 30\none-file-system = yes\nstandby-file = /s\nbanned = x y\nwatches = 5\n"
+    text += "prefer = hold\nconflict = beside\nkeep-age = 30\nkeep-size = 2K\n"
+    text += "max-delete = 30\none-file-system = yes\nstandby-file = /s\nbanned = x y\nwatches = 5\n"
     text += "max-change = 40%\nlabel = all homes\nbefore = /a b\nafter =\n  /c\n  sh: d | e\nretries = 3\ntimeout = 9\n"
     text += "batch-entries = 1000\nbatch-bytes = 1M\nrsync-options = -z\n  --bwlimit=5m -W\nfullsync = 2 14\n"
     write(NODE + text)
     found = config.load().sets["h"]
     assert isinstance(found, TreeSet)
     assert found[:3] == ("h", "/h", (("- a", "+ b/"), ("*~",)))
-    states, shares = ("beta", "hold", False, False, True), (Share(30.0, False), Share(40.0, True))
-    assert found[4:18] == (0, 2.0, BigFile(1 << 20, 60.0), *states, *shares, True, "/s", "x y", 5)
-    assert found[18:23] == ("all homes", ("/a b",), ("/c", "sh: d | e"), 3, 9.0)
-    assert found[23:] == (1000, 1 << 20, ("-z", "--bwlimit=5m", "-W"), (2, 14))
+    states, shares = ("beta", "hold", "beside", False, False, True), (Share(30.0, False), Share(40.0, True))
+    assert found[4:19] == (0, 2.0, BigFile(1 << 20, 60.0), *states, *shares, True, "/s", "x y", 5)
+    assert found[19:24] == ("all homes", ("/a b",), ("/c", "sh: d | e"), 3, 9.0)
+    assert found[24:] == (1000, 1 << 20, ("-z", "--bwlimit=5m", "-W"), (2, 14), 30, 2048)
     judged = {path: found.covers("/h/" + path) for path in ("a", "b", "d/a", "a/b", "x~")}
     assert judged == {"a": False, "b": True, "d/a": False, "a/b": False, "x~": False}
 
@@ -109,7 +111,7 @@ def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
     [
         pytest.param(
             "[files etc]\npaths = /a\nkep = 3\n",
-            "6: unknown key 'kep': write one of generations, keep, paths, prefer, settle",
+            "6: unknown key 'kep': write one of generations, keep, keep-age, keep-size, paths, prefer, settle",
             id="unknown key",
         ),
         pytest.param("[Files etc]\npaths = /a\n", "4: unknown section [Files etc]: " + KINDS, id="kind"),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-from hotpair import archive, config, detect, large, log, marks, quiet, run, tasks, watchdog
+from hotpair import archive, config, detect, large, log, marks, quiet, retention, run, tasks, watchdog
 from hotpair.detect import Scope
 from hotpair.exits import Fail, UsageFail
 from hotpair.treeset import TreeSet
@@ -32,6 +32,7 @@ exit: 0 in sync, 75 something is left for later (peer away, held, still moving),
 SWITCHES = {
     ("-n", "--dry-run"): "print the plan, change nothing on either node",
     ("-f", "--force"): "do not wait for the pause after a failure",
+    ("--force-directories",): "remove directories on the peer with what they hold there; needs a SET or PATH",
     ("--once",): "one pass, whatever it leaves",
     ("--until-quiet",): "pass after pass, until one finds nothing to do",
     ("-k", "--skip-initial"): "send what is known to have changed, and compare nothing",
@@ -60,6 +61,9 @@ def main(argv: Sequence[str]) -> int:
     log.person = not (options.cron or options.retry)
     if (options.lite or options.checksum) and not options.check:
         raise UsageFail("--lite and --checksum go with --check", "see `psync --help`")
+    others = options.cron or options.retry or options.check or options.dry_run
+    if options.force_directories and (others or not options.what):
+        raise UsageFail("--force-directories goes with a SET or PATH, and with no other mode", "see `psync --help`")
     configuration = config.load()
     scopes = [_scope(configuration, word, options.checksum) for word in options.what or configuration.sets]
     if options.dry_run:
@@ -101,7 +105,7 @@ def _sweep(scope: Scope, options: argparse.Namespace) -> run.Result:
     bar = sys.stderr.isatty() and not options.cron and not options.json
     deadline = time.monotonic() + QUIET
     with progress.shown(scope.files.name) if bar else nullcontext(detect.silent) as report:
-        scope = scope._replace(progress=report)
+        scope = scope._replace(progress=report, emptying=options.force_directories)
         if options.skip_initial:
             with run.alone(scope, WAIT, force):
                 return run.Result(run.run(scope, force), compared=False)
@@ -118,8 +122,7 @@ def _compare(scope: Scope, force: bool, rounds: int, wait: bool) -> run.Result:
     """
     repaired, deadline = 0, time.monotonic() + WAIT
     while True:
-        with run.alone(scope, WAIT, force):
-            result = run.sweep(scope, force, rounds)
+        result = _alone(scope, force, rounds)
         repaired += result.repaired
         only_large = bool(result.differences) and large.all_are(scope, list(result.differences))
         if not wait or not (only_large or result.busy) or time.monotonic() > deadline:
@@ -129,6 +132,14 @@ def _compare(scope: Scope, force: bool, rounds: int, wait: bool) -> run.Result:
             large.carry(scope, force, wait=True, turn=True)
         else:
             time.sleep(PAUSE)
+
+
+def _alone(scope: Scope, force: bool, rounds: int) -> run.Result:
+    with run.alone(scope, WAIT, force):
+        result = run.sweep(scope, force, rounds)
+        if result.code == os.EX_OK and not scope.below:
+            retention.retain(scope)
+    return result
 
 
 def _read_again(scope: Scope) -> None:
