@@ -159,6 +159,8 @@ def recover(files: AnySet, path: str, loser: beside.Loser | None = None) -> None
     A directory with entries goes back to its place, for they belong to nobody's set.
     """
     swap = f"{stage_directory(files, path)}/{_swap_name(path)}"
+    if beneath.plainly_absent(swap):
+        return
     try:
         with beneath.place(swap) as at:
             found = beneath.lstat(at)

@@ -184,7 +184,8 @@ class Archive:
     def pending(self) -> dict[str, Row]:
         """Return the paths whose live state, as last looked at, is not the agreed one."""
         found = self.db.execute(
-            f"SELECT folder, name, {_COLUMNS} FROM path WHERE {_WHOSE} AND seen IS NOT '='", self._key
+            f"SELECT folder, name, {_COLUMNS} FROM path INDEXED BY path_pending WHERE {_WHOSE} AND seen IS NOT '='",
+            self._key,
         )
         return {_join(folder, name): row_of(*row) for folder, name, *row in found}
 

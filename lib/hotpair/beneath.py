@@ -47,6 +47,21 @@ def lstat(at: Place) -> os.stat_result | None:
         return None
 
 
+def plainly_absent(live: str) -> bool:
+    """Say whether one call finds nothing at a live path: the cheap answer where something is rarely there.
+
+    False says nothing: a link may be on the way, or the path be too long for one call. What is there is then reached
+    by `place`.
+    """
+    try:
+        os.lstat(paths.under(live))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def open_read(at: Place) -> int:
     """Return a descriptor for reading a file, never a link's target, never waiting for a pipe's other end."""
     return os.open(at.name, _READ, dir_fd=at.fd)

@@ -143,6 +143,11 @@ def notice(scope: Scope, path: str, state: State | None) -> None:
         tasks.owe(scope.archive, sections.for_path(scope.sections, path, here=True), path)
 
 
+def rest(absences: dict[str, float]) -> float:
+    """Return the seconds until the youngest absence can be believed, at most 0 when all can: no look ends it sooner."""
+    return max(absences.values(), default=0.0) + ABSENT - time.monotonic()
+
+
 def believe_absence(path: str, absences: dict[str, float]) -> None:
     """Raise Unsettled until a path has been absent for a moment: editors move the old file away first."""
     if quiet.signature(paths.under(path)) != "-":

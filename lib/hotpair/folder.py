@@ -29,7 +29,7 @@ class Look:
         return "\0".join((self.own, *(f"{name}/{self.records[name]}" for name in sorted(self.records))))
 
 
-def look(directory: str, excluded: Excluded, device: int = 0) -> Look | None:
+def look(directory: str, excluded: Excluded | None, device: int = 0) -> Look | None:
     """Look at a live folder; None when it is none any more.
 
     An entry's record is the signature of a file; of a directory device, inode, mode and owner, for its times are its
@@ -48,14 +48,14 @@ def look(directory: str, excluded: Excluded, device: int = 0) -> Look | None:
         os.close(fd)
 
 
-def _entries(fd: int, excluded: Excluded, device: int) -> tuple[dict[str, str], list[str]]:
+def _entries(fd: int, excluded: Excluded | None, device: int) -> tuple[dict[str, str], list[str]]:
     records, directories = {}, []
     with os.scandir(fd) as entries:
         for entry in entries:
             name, directory = entry.name, entry.is_dir(follow_symlinks=False)
             if name == paths.INBOX:
                 continue
-            if excluded(name, directory):
+            if excluded and excluded(name, directory):
                 records[name] = ""
                 continue
             try:

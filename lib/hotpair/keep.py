@@ -204,7 +204,8 @@ def _rotate(files: AnySet, live: str) -> None:
 
 def trim(files: AnySet, live: str) -> None:
     """Remove the generations past `keep`: they have newer ones that both nodes agreed on."""
-    remove(files, live, files.keep + 1)
+    if not beneath.plainly_absent(slot(files, live, files.keep + 1)):
+        remove(files, live, files.keep + 1)
 
 
 def remove(files: AnySet, live: str, number: int) -> None:

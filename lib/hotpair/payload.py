@@ -76,8 +76,9 @@ def receive_small(wire: Wire, stage: str, size: int) -> None:
             finally:
                 os.close(fd)
             beneath.rename(part, at)
-        finally:
+        except BaseException:
             discard(part)
+            raise
 
 
 def discard(at: Place) -> None:

@@ -263,6 +263,9 @@ class Reception:
                 self.new_folders += settlement.new_folders
             if len(verdicts) < self.scope.files.batch_entries:  # after a full batch more are coming
                 survey.index(self.scope, self.pending)
+        for path, verdict in zip(list(self.pending), verdicts, strict=True):
+            if verdict["action"] == "applied":
+                del self.pending[path]  # what was staged for it is live now
         self._empty_inboxes()
         self.wire.send(verdicts=verdicts)
 

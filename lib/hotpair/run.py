@@ -11,6 +11,7 @@ from hotpair import (
     archive,
     brake,
     compare,
+    detect,
     hooks,
     large,
     locks,
@@ -237,4 +238,4 @@ def _settled_survey(scope: Scope, absences: dict[str, float]) -> Survey:
             marks.add(scope.files.name, MISSED)  # looked at by the run that follows
         if not found.unsettled or time.monotonic() > deadline:
             return found
-        time.sleep(max(PAUSE, time.monotonic() - began))
+        time.sleep(max(PAUSE, time.monotonic() - began, detect.rest(absences)))

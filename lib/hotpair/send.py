@@ -138,14 +138,15 @@ def _list(value: Any, length: int) -> list[dict[str, Any]]:
 def _carry(scope: Scope, peer: Peer, wanted: list[Change], aside: bool) -> None:
     """Carry the wanted contents: one rsync for each inbox, small files without."""
     large: dict[str, list[tuple[str, scan.State]]] = {}
-    for change in wanted:
-        assert change.new
-        if change.new.size > scope.node.rsync_above:
-            inbox = apply.stage_directory(scope.files, change.path)
-            large.setdefault(inbox, []).append((change.path, change.new))
-        else:
-            peer.wire.send(bytes=scope.files.shared(change.path))
-            payload.send_small(peer.wire, scope.files, change.path, change.new.size)
+    with peer.wire.gathered():
+        for change in wanted:
+            assert change.new
+            if change.new.size > scope.node.rsync_above:
+                inbox = apply.stage_directory(scope.files, change.path)
+                large.setdefault(inbox, []).append((change.path, change.new))
+            else:
+                peer.wire.send(bytes=scope.files.shared(change.path))
+                payload.send_small(peer.wire, scope.files, change.path, change.new.size)
     for files in large.values():
         peer.wire.send(rsync=[scope.files.shared(path) for path, _ in files])
         payload.send_large(peer.wire, scope.files, files, scope.node.io_timeout, aside)

@@ -164,10 +164,13 @@ class TreeSet(NamedTuple):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), marker)
         return f"{marker}/{self.name}{name}"
 
-    def left_out(self, directory: str) -> Callable[[str, bool], bool]:
-        """Return what says of an entry of a live folder (its name, is it a directory) whether it is left out."""
+    def left_out(self, directory: str) -> Callable[[str, bool], bool] | None:
+        """Return what says of an entry of a live folder (its name, is it a directory) whether it is left out.
+
+        None where nothing is: most entries of a large tree are asked about and nothing else.
+        """
         if not any(self.lines):
-            return lambda _name, _directory: False
+            return None
         above = directory[len(self.root) + 1 :] + "/" if len(directory) > len(self.root) else ""
         return lambda name, is_directory: self.rules.excluded(above + name, is_directory)
 

@@ -9,6 +9,8 @@ import os
 import select
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hotpair import scan
@@ -25,7 +27,7 @@ class Wire:
     def __init__(self, fd_in: int, fd_out: int, timeout: float) -> None:
         self._in, self._out, self.timeout = fd_in, fd_out, timeout
         self.until = math.inf  # on the monotonic clock: when whatever is under way has taken too long
-        self._buffer = bytearray()
+        self._buffer, self._unsent, self._gathers = bytearray(), bytearray(), False
         os.set_blocking(fd_out, False)  # a peer that does not read must not hold us for ever
 
     def send(self, **message: Any) -> None:
@@ -111,16 +113,29 @@ class Wire:
         if broken or thread.is_alive():
             raise Later("the connection broke while contents were under way")
 
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Gather what is sent inside into large writes. Nothing may be received there."""
+        self._gathers = True
+        try:
+            yield
+        finally:
+            self._gathers = False
+        self._write(b"")
+
     def _write(self, data: bytes) -> None:
+        self._unsent += data
+        if self._gathers and len(self._unsent) < CHUNK:
+            return
+        data, self._unsent = bytes(self._unsent), bytearray()
         view = memoryview(data)
         while view:
             self._in_time()
-            if not select.select([], [self._out], [], self.timeout)[1]:
-                raise Later(f"the peer read nothing for {self.timeout:g} s")
             try:
                 view = view[os.write(self._out, view) :]
             except BlockingIOError:
-                continue
+                if not select.select([], [self._out], [], self.timeout)[1]:
+                    raise Later(f"the peer read nothing for {self.timeout:g} s") from None
             except OSError as error:
                 raise Later(f"the peer is gone: {error.strerror}") from error
 

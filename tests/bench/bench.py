@@ -3,7 +3,7 @@
 bench.py               all parts; those in the lab need root
 bench.py PART...       some of: events crossing idle burst steps trees
 bench.py --only PART   the same
-bench.py --write       write docs/benchmarks.md too
+bench.py --write       write docs/benchmarks.md too; with `--only trees` its section on trees alone
 bench.py --short       fewer pairs and smaller trees, to try it out
 bench.py --pairs N     so many pairs of each work on trees instead of 7
 """
@@ -36,7 +36,9 @@ def arguments() -> argparse.Namespace:
     options.pairs = options.pairs or (2 if options.short else 7)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {' '.join(sorted(unknown))}")
-    if options.write and (options.parts or options.short):
+    if options.write and options.parts not in ([], ["trees"]):
+        parser.error("--write wants all parts, or trees alone")
+    if options.write and options.short and not options.parts:
         parser.error("--write wants all parts, and not short")
     return options
 
@@ -101,7 +103,12 @@ def main() -> int:
     report = measure(set(options.parts) or set(PARTS), options.short, options.pairs)
     show(report)
     if options.write:
-        (ROOT / "docs/benchmarks.md").write_text(page.page(report), encoding="utf-8")
+        file = ROOT / "docs/benchmarks.md"
+        alone = options.parts == ["trees"]
+        if alone and not report.trees:
+            return os.EX_UNAVAILABLE
+        text = page.with_trees(file.read_text(encoding="utf-8"), report) if alone else page.page(report)
+        file.write_text(text, encoding="utf-8")
     return os.EX_OK
 
 

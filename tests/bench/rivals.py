@@ -41,6 +41,7 @@ class Rival:
     name = ""
     program = ""
     resident = True
+    judged = False  # a goal is about it, or compares with it
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
@@ -67,7 +68,7 @@ class Rival:
 class Bare(Rival):
     """rsync that is told what to do: the least that can be done over this connection."""
 
-    name, program, resident = "bare rsync", "rsync", False
+    name, program, resident, judged = "bare rsync", "rsync", False, True
 
     def prepare(self, root: str, work: Work) -> None:
         put(self.ground.bench.roots["alpha"], LIST, "".join(f"{name}\n" for name in work.new))
@@ -98,7 +99,7 @@ class Lsyncd(Rival):
 class LsyncdSsh(Lsyncd):
     """lsyncd that renames on the peer by ssh."""
 
-    name = "lsyncd rsyncssh delay=0"
+    name, judged = "lsyncd rsyncssh delay=0", True
 
     def configuration(self, root: str) -> str:
         ssh, *words = self.ground.rsh.split()
@@ -144,7 +145,7 @@ class Unison(Rival):
 class Hotpair(Rival):
     """hotpair, fired by incrond; a set of a new name each time, so that nothing is known from the last."""
 
-    name = "hotpair"
+    name, judged = "hotpair", True
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)

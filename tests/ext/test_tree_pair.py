@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from hotpair import config, run, survey
 from tests.ext.trees import Trees, fill, tree_of
 
 
@@ -110,3 +111,14 @@ def test_of_many_troubles_a_person_is_told_of_some_and_how_many_more(trees):
     said = trees.alpha.hotpair("status").out
     assert said.count("conflict since") == 10 and "conflict: 20 more of these" in said
     assert len(trees.alpha.json("status")["problems"]) >= 30
+
+
+# an editor moves the old file away first, so an absence has to last; each look in between costs all of the tree
+def test_a_sweep_looks_again_at_what_is_missing_when_that_can_be_believed(filled, monkeypatch):
+    monkeypatch.setenv("HOTPAIR_ROOT", str(filled.alpha.root))
+    looks, real = [], survey.survey
+    monkeypatch.setattr(survey, "survey", lambda *words: looks.append(1) or real(*words))
+    filled.alpha.live("/srv/data/stays").unlink()
+    assert run.sweep(run.scope(config.load(), "data")).code == 0
+    assert filled.equal()
+    assert len(looks) <= 3  # it is gone; it is still gone; all is as agreed

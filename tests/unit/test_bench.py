@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import trees
+from tests.bench import page, rivals, trees, turns
+from tests.bench.figures import Carried, Report, Row
 
 
 def rewritten(tree: Path) -> None:
@@ -57,3 +58,44 @@ def test_a_work_does_what_its_list_says(tmp_path: Path, work: trees.Work):
     assert came == set(work.new) or not work.new
     assert trees.names(str(root)) != before
     assert len({(root / name).read_bytes() for name in work.new}) == len(work.new)
+
+
+def test_those_that_no_goal_is_about_take_part_in_a_few_rounds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+
+    def turn(contest: turns.Contest, rival: rivals.Rival, work: trees.Work) -> turns.Cell:
+        tried.append(rival.name)
+        return turns.Cell(1.0, 1.0, 1, True, 0, "")
+
+    monkeypatch.setattr(turns.Contest, "turn", turn)
+    contest = turns.Contest(None, Report(), turns.FEW + 4)  # type: ignore[arg-type]
+    contest.rounds(trees.burst(1, "S1"), [rivals.Unison(None), rivals.Bare(None)])  # type: ignore[arg-type]
+    assert (tried.count("unison, one-shot"), tried.count("bare rsync")) == (turns.FEW, turns.FEW + 4)
+    assert len(contest.report.trees["burst of 1 files"][0].cpu.samples) == turns.FEW
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    monkeypatch.setattr(page, "machine", lambda: [["machine", "any"]])  # who asks it twice gets two dates
+
+
+def report_of(program: str) -> Report:
+    report = Report()
+    report.trees["a work"] = [Carried(program, "", Row("", "", ()), (), (1.0,), (1.0,), "yes", (1.0,))]
+    report.steps = [Row("a step", "", (1.0,))]
+    return report
+
+
+def test_the_section_on_trees_is_rewritten_alone(machine):
+    old = page.page(report_of("former"))
+    new = page.with_trees(old, report_of("newer"))
+    assert "former" not in new
+    assert new.count("newer") == old.count("former") == 1
+    assert page.with_trees(new, report_of("former")) == page.page(report_of("former"))
+
+
+def test_a_section_on_trees_finds_its_place_in_a_page_without_one(machine):
+    report = report_of("newer")
+    without = report_of("former")
+    without.trees = {}
+    assert page.with_trees(page.page(without), report) == page.page(report)

@@ -165,6 +165,27 @@ def test_a_peer_that_reads_nothing_is_given_up() -> None:
     assert raised
 
 
+def test_what_is_gathered_goes_out_in_one_write_and_in_order() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # where each write stays one
+    with ours, theirs:
+        wire = Wire(ours.fileno(), ours.fileno(), 5.0)
+        with wire.gathered():
+            for number in range(3):
+                wire.send(number=number)
+                wire.send_bytes(b"content")
+        assert theirs.recv(CHUNK) == b"".join(b'{"number": %d}\n7\ncontent' % number for number in range(3))
+
+
+def test_what_is_gathered_goes_out_before_it_fills_memory() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(DEADLINE)
+        wire = Wire(ours.fileno(), ours.fileno(), 5.0)
+        with wire.gathered():
+            wire.send_bytes(b"x" * CHUNK)
+            assert theirs.recv(10) == b"65536\nxxxx"
+
+
 def test_a_peer_that_is_gone_is_said_to_be() -> None:
     source, sink = os.pipe()
     os.close(source)
