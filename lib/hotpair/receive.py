@@ -4,48 +4,34 @@ Nothing the other end says is trusted: this node's own configuration decides whi
 makes yesterday's lines worthless, and what arrives is staged in the inbox until its digest has been verified.
 """
 
-import os
 import secrets
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from hotpair import (
-    apply,
     beneath,
-    beside,
     compare,
-    decide,
-    detect,
+    judge,
     locks,
     paths,
     payload,
     peer,
     plan,
     plausible,
-    scan,
-    sections,
     settle,
     survey,
     tasks,
     tree,
     treeset,
 )
-from hotpair.archive import Row, transaction
-from hotpair.detect import Change, Scope
+from hotpair.archive import transaction
+from hotpair.detect import Scope
 from hotpair.exits import Refused
-from hotpair.scan import State, Unsettled
+from hotpair.judge import Judgement, Pending
+from hotpair.scan import Unsettled
 from hotpair.stage import Decided
 from hotpair.treeset import TreeSet
 from hotpair.wire import PROTOCOL, Wire
-
-SPARE = 16 << 20  # bytes of disk that a content must leave free, for the archive and the logs
-
-
-class Pending(NamedTuple):
-    """A decided change on its way: the answer given, what is to be applied, and what both agreed on before."""
-
-    answer: dict[str, Any]
-    change: Decided
 
 
 class Reception:
@@ -128,109 +114,16 @@ class Reception:
     def _propose(self, message: dict[str, Any]) -> None:
         if message.get("nonce") != self.nonce:
             raise Refused("a proposal from another conversation")
-        proposals = [self._parse(item) for item in _items(message["propose"], treeset.MOST_ENTRIES)]
+        proposals = [judge.parse(self.scope.files, item) for item in _items(message["propose"], treeset.MOST_ENTRIES)]
         self._empty_inboxes()
         self.aside, self.emptying = message.get("aside") is True, message.get("emptying") is True
+        judgement = Judgement(self.scope, self.peer, self.aside, self.pending)
         with locks.state(self.scope.files.name), transaction(self.scope.archive.db):
             for change in proposals:
-                self.pending[change.path] = self._decide(change)
+                self.pending[change.path] = judgement.decide(change)
         if len(self.pending) != len(proposals):
             raise Refused("a path is proposed twice")
         self.wire.send(answers=[pending.answer for pending in self.pending.values()])
-
-    def _parse(self, item: Any) -> Change:
-        """Return a proposal that is safe to act on. Raises Refused for any that is not."""
-        files = self.scope.files
-        try:
-            shared, base, new, source, twin = item if len(item) == 5 else (*item, "")
-            base, new = scan.from_json(base), scan.from_json(new)
-        except (TypeError, ValueError) as error:
-            raise Refused(f"not a proposal: {str(item)[:80]!r}") from error
-        directory = any(state is not None and state.kind == "directory" for state in (base, new))
-        if (source, twin) != ("", "") and not isinstance(files, TreeSet):
-            raise Refused("a move or a hard link, which only trees have")
-        for name in (shared, *(other for other in (source, twin) if other != "")):
-            if not plausible.path(name) or not files.covers(files.live(name), directory):
-                raise Refused(f"path {str(name)[:80]!r} is not in set {files.name!r} here")
-        for state in (base, new):
-            if state is not None and not plausible.state(state):
-                raise Refused(f"impossible state for {shared!r}")
-            if state is not None and state.kind in scan.SPECIALS and not files.carried.specials:
-                raise Refused(f"a {state.kind}, which set {files.name!r} does not share, at {shared!r}")
-        return Change(files.live(shared), base, new, source and files.live(source), twin and files.live(twin))
-
-    def _decide(self, change: Change) -> Pending:
-        scope, files, path, new = self.scope, self.scope.files, change.path, change.new
-        nothing = Decided(path, None, None, "")
-        try:
-            row = detect.current(scope, path, scope.archive.row(path))
-        except (Unsettled, OSError) as error:
-            return Pending({"action": "busy", "why": str(error)}, nothing)
-        if row.seen is not None and not files.covers(path, row.seen.kind == "directory"):
-            return Pending({"action": "failed", "why": f"what the filter leaves out is in the way at {path}"}, nothing)
-        nodes = (scope.node.name, self.peer)
-        answer = decide.decide(change.base, new, row.seen, row.agreed, row.from_peer, files.prefer, nodes, files.source)
-        if answer.action == "lost" and change.source and files.source:  # each path of it is to be put back
-            return Pending({"action": "unmoved"}, nothing)
-        reply: dict[str, Any] = {"action": answer.action, "conflict": answer.conflict}
-        loser = beside.loser(scope.files, path, row, scope.node.name) if answer.conflict else None
-        decided = Decided(path, row.seen, new, "", row.signature, loser=loser)
-        if answer.action == "take" and change.source:
-            decided = decided._replace(source=change.source)
-            if row.seen is not None or not self._can_move(change):
-                reply["action"] = "unmoved"
-        elif answer.action == "take" and new is not None and new.kind == "file" and not _holds(row.seen, new):
-            if change.twin and self._can_link(change):
-                return Pending(reply, decided._replace(twin=change.twin))
-            stage = payload.stage_name(files.shared(path), new)
-            decided = decided._replace(stage=f"{apply.stage_directory(files, path, self.aside)}/{stage}")
-            reply.update(self._room(path, new))
-        if answer.action == "lost":
-            self._unagree(path, row, new)
-        if answer.conflict:
-            reply["why"] = f"{scope.node.name} has {scan.brief(row.seen)}, {self.peer} has {scan.brief(new)}"
-        return Pending(reply, decided)
-
-    def _unagree(self, path: str, row: Row, there: State | None) -> None:
-        """Call what won here a change of ours, so that we send it."""
-        agreed = decide.after_loss(row.seen, row.agreed, there, self.scope.files.source)
-        if agreed != row.agreed:
-            self.scope.archive.put(path, row._replace(agreed=agreed, from_peer=False))
-
-    def _can_move(self, change: Change) -> bool:
-        """Say whether the peer's move can be done here as one: of a file only while it is what both agreed on."""
-        try:
-            row = detect.current(self.scope, change.source, self.scope.archive.row(change.source))
-        except (Unsettled, OSError):
-            return False
-        if row.seen is None or change.new is None or row.seen.kind != change.new.kind:
-            return False
-        if change.new.kind == "directory":
-            return not change.path.startswith(change.source + "/")
-        return row.seen == row.agreed and row.seen.content == change.new.content
-
-    def _can_link(self, change: Change) -> bool:
-        """Say whether the peer's hard link can be one here: of what holds the content, or will when it is its turn."""
-        if any(section.check for section in sections.for_path(self.scope.sections, change.path, here=False)):
-            return False  # which wants a staged file
-        earlier = self.pending.get(change.twin)
-        if earlier is not None:
-            return earlier.change.new == change.new and earlier.answer["action"] in ("want", "take", "have")
-        with suppress(Unsettled, OSError):
-            return detect.current(self.scope, change.twin, self.scope.archive.row(change.twin)).seen == change.new
-        return False
-
-    def _room(self, path: str, new: State) -> dict[str, Any]:
-        """Make the inbox and return "want", or "failed" when the content would not fit or has no place."""
-        try:
-            inbox = apply.inbox_of(self.scope.files, path, self.aside)
-            disk = os.fstatvfs(inbox)
-            os.close(inbox)
-        except OSError as error:
-            return {"action": "failed", "why": f"no inbox beside {path}: {error.strerror}"}
-        if disk.f_bavail * disk.f_frsize < new.size + SPARE:
-            return {"action": "failed", "why": f"disk full: {new.size} bytes do not fit beside {path}"}
-        return {"action": "want"}
 
     def _wanted(self, shared: Any) -> Decided:
         found = self.pending.get(self.scope.files.live(shared)) if isinstance(shared, str) else None
@@ -294,7 +187,3 @@ def _items(value: Any, most: int) -> list[Any]:
     if not isinstance(value, list) or not 0 < len(value) <= most:
         raise Refused("a list of the wrong length")
     return value
-
-
-def _holds(state: State | None, new: State) -> bool:
-    return state is not None and state.content == new.content

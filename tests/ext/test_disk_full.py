@@ -11,7 +11,7 @@ import pytest
 
 from tests.ext.twonodes import Node, Pair, Said
 
-SIZE = 40 << 20  # bytes of the small disk: more than a content must leave free (receive.SPARE)
+SIZE = 40 << 20  # bytes of the small disk: more than a content must leave free (judge.SPARE)
 LARGE = 4 << 20  # bytes of a content that rsync carries
 SMALL = "two, a content that goes in the conversation\n"
 

@@ -1,0 +1,129 @@
+"""Judge: whether what the peer proposes is safe to act on, and what becomes of it against our own live files."""
+
+import os
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from hotpair import apply, beside, decide, detect, payload, plausible, scan, sections
+from hotpair.archive import Row
+from hotpair.config import AnySet
+from hotpair.detect import Change, Scope
+from hotpair.exits import Refused
+from hotpair.scan import State, Unsettled
+from hotpair.stage import Decided
+from hotpair.treeset import TreeSet
+
+SPARE = 16 << 20  # bytes of disk that a content must leave free, for the archive and the logs
+
+
+class Pending(NamedTuple):
+    """A decided change on its way: the answer given, what is to be applied, and what both agreed on before."""
+
+    answer: dict[str, Any]
+    change: Decided
+
+
+def parse(files: AnySet, item: Any) -> Change:
+    """Return a proposal that is safe to act on. Raises Refused for any that is not."""
+    try:
+        shared, base, new, source, twin = item if len(item) == 5 else (*item, "")
+        base, new = scan.from_json(base), scan.from_json(new)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"not a proposal: {str(item)[:80]!r}") from error
+    directory = any(state is not None and state.kind == "directory" for state in (base, new))
+    if (source, twin) != ("", "") and not isinstance(files, TreeSet):
+        raise Refused("a move or a hard link, which only trees have")
+    for name in (shared, *(other for other in (source, twin) if other != "")):
+        if not plausible.path(name) or not files.covers(files.live(name), directory):
+            raise Refused(f"path {str(name)[:80]!r} is not in set {files.name!r} here")
+    for state in (base, new):
+        if state is not None and not plausible.state(state):
+            raise Refused(f"impossible state for {shared!r}")
+        if state is not None and state.kind in scan.SPECIALS and not files.carried.specials:
+            raise Refused(f"a {state.kind}, which set {files.name!r} does not share, at {shared!r}")
+    return Change(files.live(shared), base, new, source and files.live(source), twin and files.live(twin))
+
+
+class Judgement:
+    """Of one batch: `others` are the changes of it that are decided already, `aside` says which inbox is theirs."""
+
+    def __init__(self, scope: Scope, peer: str, aside: bool, others: dict[str, Pending]) -> None:
+        self.scope, self.peer, self.aside, self.others = scope, peer, aside, others
+
+    def decide(self, change: Change) -> Pending:
+        """Return what becomes of a proposed change. The caller holds the state lock."""
+        scope, files, path, new = self.scope, self.scope.files, change.path, change.new
+        nothing = Decided(path, None, None, "")
+        try:
+            row = detect.current(scope, path, scope.archive.row(path))
+        except (Unsettled, OSError) as error:
+            return Pending({"action": "busy", "why": str(error)}, nothing)
+        if row.seen is not None and not files.covers(path, row.seen.kind == "directory"):
+            return Pending({"action": "failed", "why": f"what the filter leaves out is in the way at {path}"}, nothing)
+        nodes = (scope.node.name, self.peer)
+        answer = decide.decide(change.base, new, row.seen, row.agreed, row.from_peer, files.prefer, nodes, files.source)
+        if answer.action == "lost" and change.source and files.source:  # each path of it is to be put back
+            return Pending({"action": "unmoved"}, nothing)
+        reply: dict[str, Any] = {"action": answer.action, "conflict": answer.conflict}
+        loser = beside.loser(scope.files, path, row, scope.node.name) if answer.conflict else None
+        decided = Decided(path, row.seen, new, "", row.signature, loser=loser)
+        if answer.action == "take" and change.source:
+            decided = decided._replace(source=change.source)
+            if row.seen is not None or not self._can_move(change):
+                reply["action"] = "unmoved"
+        elif answer.action == "take" and new is not None and new.kind == "file" and not _holds(row.seen, new):
+            if change.twin and self._can_link(change):
+                return Pending(reply, decided._replace(twin=change.twin))
+            stage = payload.stage_name(files.shared(path), new)
+            decided = decided._replace(stage=f"{apply.stage_directory(files, path, self.aside)}/{stage}")
+            reply.update(self._room(path, new))
+        if answer.action == "lost":
+            self._unagree(path, row, new)
+        if answer.conflict:
+            reply["why"] = f"{scope.node.name} has {scan.brief(row.seen)}, {self.peer} has {scan.brief(new)}"
+        return Pending(reply, decided)
+
+    def _unagree(self, path: str, row: Row, there: State | None) -> None:
+        """Call what won here a change of ours, so that we send it."""
+        agreed = decide.after_loss(row.seen, row.agreed, there, self.scope.files.source)
+        if agreed != row.agreed:
+            self.scope.archive.put(path, row._replace(agreed=agreed, from_peer=False))
+
+    def _can_move(self, change: Change) -> bool:
+        """Say whether the peer's move can be done here as one: of a file only while it is what both agreed on."""
+        try:
+            row = detect.current(self.scope, change.source, self.scope.archive.row(change.source))
+        except (Unsettled, OSError):
+            return False
+        if row.seen is None or change.new is None or row.seen.kind != change.new.kind:
+            return False
+        if change.new.kind == "directory":
+            return not change.path.startswith(change.source + "/")
+        return row.seen == row.agreed and row.seen.content == change.new.content
+
+    def _can_link(self, change: Change) -> bool:
+        """Say whether the peer's hard link can be one here: of what holds the content, or will when it is its turn."""
+        if any(section.check for section in sections.for_path(self.scope.sections, change.path, here=False)):
+            return False  # which wants a staged file
+        earlier = self.others.get(change.twin)
+        if earlier is not None:
+            return earlier.change.new == change.new and earlier.answer["action"] in ("want", "take", "have")
+        with suppress(Unsettled, OSError):
+            return detect.current(self.scope, change.twin, self.scope.archive.row(change.twin)).seen == change.new
+        return False
+
+    def _room(self, path: str, new: State) -> dict[str, Any]:
+        """Make the inbox and return "want", or "failed" when the content would not fit or has no place."""
+        try:
+            inbox = apply.inbox_of(self.scope.files, path, self.aside)
+            disk = os.fstatvfs(inbox)
+            os.close(inbox)
+        except OSError as error:
+            return {"action": "failed", "why": f"no inbox beside {path}: {error.strerror}"}
+        if disk.f_bavail * disk.f_frsize < new.size + SPARE:
+            return {"action": "failed", "why": f"disk full: {new.size} bytes do not fit beside {path}"}
+        return {"action": "want"}
+
+
+def _holds(state: State | None, new: State) -> bool:
+    return state is not None and state.content == new.content
