@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lib"), str(ROOT)]
 STEPS = {"files": 25, "trees": 30}  # of one history
 CHUNK = 10  # histories that share a seed, and that are lost when the campaign is stopped
-Chunk = tuple[int, str]  # seed, and name of the machine
+Chunk = tuple[int, str, int]  # seed, name of the machine, and steps of a history
 
 
 def machine(name: str) -> type[RuleBasedStateMachine]:
@@ -33,13 +33,13 @@ def machine(name: str) -> type[RuleBasedStateMachine]:
 
 def run_chunk(chunk: Chunk) -> tuple[int, str, str]:
     """Run some histories of a seed and a machine and return these and what failed, "" when nothing did."""
-    chunk_seed, name = chunk
+    chunk_seed, name, steps = chunk
     try:
         run_state_machine_as_test(
             seed(chunk_seed)(machine(name)),
             settings=settings(
                 max_examples=CHUNK,
-                stateful_step_count=STEPS[name],
+                stateful_step_count=steps,
                 deadline=None,
                 database=None,
                 phases=[Phase.generate],
@@ -52,9 +52,10 @@ def run_chunk(chunk: Chunk) -> tuple[int, str, str]:
     return chunk_seed, name, ""
 
 
-def chunks(first_seed: int, names: list[str], count: int) -> list[Chunk]:
-    """Return what makes so many histories, of the machines by turns."""
-    return [(first_seed + n, names[n % len(names)]) for n in range((count + CHUNK - 1) // CHUNK)]
+def chunks(first_seed: int, names: list[str], count: int, steps: int = 0) -> list[Chunk]:
+    """Return what makes so many histories, of the machines by turns. steps: of each, 0 for what STEPS has."""
+    by_turns = [names[n % len(names)] for n in range((count + CHUNK - 1) // CHUNK)]
+    return [(first_seed + n, name, steps or STEPS[name]) for n, name in enumerate(by_turns)]
 
 
 def play(wanted: Iterable[Chunk], jobs: int) -> Iterator[tuple[int, str, str]]:
@@ -68,6 +69,7 @@ def main() -> int:
     words.add_argument("--count", type=int, default=2000, help="histories (default %(default)s)")
     words.add_argument("--seed", type=int, default=1, help="the campaign's seed (default %(default)s)")
     words.add_argument("--jobs", type=int, default=2, help="processes at once (default %(default)s)")
+    words.add_argument("--steps", type=int, default=0, help="steps of a history (default: files 25, trees 30)")
     words.add_argument("--machine", choices=[*STEPS, "both"], default="both", help="what is shared (default both)")
     options = words.parse_args()
     report = ROOT / "build" / f"campaign-{options.machine}-{options.seed}.json"
@@ -75,7 +77,7 @@ def main() -> int:
     done = json.loads(report.read_text()) if report.exists() else {}
     names = list(STEPS) if options.machine == "both" else [options.machine]
     started = time.monotonic()
-    wanted = chunks(options.seed * 1_000_000, names, options.count)
+    wanted = chunks(options.seed * 1_000_000, names, options.count, options.steps)
     left = [chunk for chunk in wanted if str(chunk[0]) not in done]
     for number, (chunk_seed, name, failure) in enumerate(play(left, options.jobs), 1):
         done[str(chunk_seed)] = {"machine": name, "histories": CHUNK, "failure": failure}
