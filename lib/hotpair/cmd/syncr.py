@@ -11,6 +11,8 @@ TYPE_CHECKING = False  # what an event imports before it knows that there is wor
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from hotpair.detect import Scope
+
 USAGE = """usage: syncr SET ID
 
 incrond starts this for every event under a watched directory; the lines in /etc/incron.d/hotpair-SET, which
@@ -40,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         marks.add(set_name, watch)
     storm.event(set_name)
     code = os.EX_OK
-    worked = False
+    scope: Scope | None = None
     while storm.unattended(set_name):
         lock = locks.try_run(set_name)
         if lock is None:
@@ -48,11 +50,10 @@ def main(argv: Sequence[str]) -> int:
         try:
             if not marks.unfinished(set_name) and _quiet(set_name):
                 continue
-            worked = True
-            code = _run(set_name)
+            scope, code = _run(set_name)
         finally:
             os.close(lock)
-    return _afterwards(set_name, code) if worked else code
+    return _afterwards(scope, code) if scope else code
 
 
 def _word(text: str) -> bool:
@@ -92,19 +93,20 @@ def _first_time(set_name: str) -> None:
     marks.create(set_name)
 
 
-def _run(set_name: str) -> int:
+def _run(set_name: str) -> tuple[Scope, int]:
     _packages()
     from hotpair import config, peer, run
 
     configuration = config.load()
     ahead = peer.spawn(configuration.node, configuration.named(set_name).name)
-    return run.run(run.scope(configuration, set_name), ahead=ahead)
+    scope = run.scope(configuration, set_name)
+    return scope, run.run(scope, ahead=ahead)
 
 
-def _afterwards(set_name: str, code: int) -> int:
+def _afterwards(scope: Scope, code: int) -> int:
     """Run the commands that are owed and carry what is large, after the lock is free for the next event."""
-    from hotpair import archive, config, large, run, tasks
+    from hotpair import large, tasks
 
-    failed = tasks.run_due(archive.connect(), set_name)
-    left = large.carry(run.scope(config.load(), set_name))
+    failed = tasks.run_due(scope.archive.db, scope.files.name)
+    left = large.carry(scope)
     return os.EX_TEMPFAIL if failed or left else code
