@@ -166,8 +166,8 @@ def turn(scope: Scope, with_large: bool) -> int | str:
     if isinstance(scope.files, TreeSet):
         marks.add(scope.files.name, "turn")  # a look at the whole: what a user moved is in no row yet
     code = run.unless_under_way(scope, force=True)
-    if with_large:
-        large.carry(scope, force=True, wait=True)
+    if with_large and large.carry(scope, force=True) is None:
+        return BUSY
     return BUSY if code is None else code
 
 

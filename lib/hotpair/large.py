@@ -28,23 +28,25 @@ def all_are(scope: Scope, differences: list[compare.Difference]) -> bool:
     return all(any(state and send.is_large(scope, state) for state in pair) for pair in states)
 
 
-def carry(scope: Scope, force: bool = False, wait: bool = False, turn: bool = False) -> int:
-    """Carry what is left aside here. Returns EX_OK, or EX_TEMPFAIL when something stays. The run lock is not wanted.
+def carry(scope: Scope, force: bool = False, turn: bool = False) -> int | None:
+    """Carry what is left aside here. The run lock is not wanted.
 
-    force: do not wait for a pause to end. wait: for another who is at it; without that he is left our part too.
-    turn: let the peer then carry its own.
+    Returns EX_OK, EX_TEMPFAIL when something stays, or None when another is at it already, here or with the peer: he
+    carries our part too, and is not waited for, since he may be waiting for somebody who waits for us.
+    force: do not wait for a pause to end. turn: let the peer then carry its own.
     """
+    busy = False
     name, tried = scope.files.name, Tried()
     while (wanted := _untried(scope, tried)) or turn:
-        lock = locks.try_large(name, wait)
+        lock = locks.try_large(name)
         if lock is None:
-            return os.EX_OK
+            return None
         try:
             with _conversation(scope, force) as other:
                 _carry(scope, other, wanted, force)
                 if turn:
                     other.wire.send(**compare.request(scope, "turn", "large"))
-                    other.wire.expect("done", compare.TURN)
+                    busy = other.wire.expect("done", compare.TURN) == compare.BUSY
         except (Later, Refused) as fail:
             pauses.away(scope, fail)
             return os.EX_TEMPFAIL
@@ -53,6 +55,8 @@ def carry(scope: Scope, force: bool = False, wait: bool = False, turn: bool = Fa
             os.close(lock)
         tried |= {(problem.path, problem.subject) for problem in wanted}
         turn = False
+    if busy:
+        return None
     return os.EX_TEMPFAIL if aside(scope) else os.EX_OK
 
 
@@ -77,7 +81,7 @@ def _carry(scope: Scope, other: Peer, wanted: list[Problem], force: bool) -> Non
     changes = [change for problem in wanted if (change := _as_it_is(scope, problem))]
     outcome = send.send(scope, other, pauses.due(scope, changes, force), aside=True)
     if outcome.turn:
-        other.wire.send(turn="large")
+        other.wire.send(turn=True)
         other.wire.expect("done", compare.TURN)
 
 

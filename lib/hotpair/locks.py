@@ -46,25 +46,20 @@ def _try(fd: int) -> bool:
 
 def try_run(set_name: str) -> int | None:
     """Return a descriptor that holds the set's run lock until it is closed, or None when a run is under way."""
-    fd = _open(set_name + ".run")
+    return _try_open(set_name + ".run")
+
+
+def try_large(set_name: str) -> int | None:
+    """Return a descriptor that holds the lock of the set's large contents, or None when somebody carries them."""
+    return _try_open(set_name + ".large")
+
+
+def _try_open(name: str) -> int | None:
+    fd = _open(name)
     if _try(fd):
         return fd
     os.close(fd)
     return None
-
-
-def try_large(set_name: str, wait: bool) -> int | None:
-    """Return a descriptor that holds the lock of the set's large contents.
-
-    wait: until nobody else carries them, however long that takes; without it None is returned when somebody does.
-    """
-    fd = _open(set_name + ".large")
-    if wait:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-    elif not _try(fd):
-        os.close(fd)
-        return None
-    return fd
 
 
 def wait_for_state(set_name: str) -> bool:

@@ -154,3 +154,19 @@ def test_sweep_by_hand_tries_a_large_content_again_that_had_failed(pair):
     assert pair.alpha.run("psync", "--retry").code == os.EX_TEMPFAIL
     assert not pair.equal()
     pair.sync()
+
+
+def test_two_people_who_sweep_on_both_nodes_at_once_wait_for_nobody_in_vain(pair):
+    for node in pair.nodes:
+        for number in range(5):
+            node.live(f"/srv/data/{node.root.name}{number}").write_bytes(LARGE + os.urandom(9))
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-IS", str(BIN / "psync")],
+            env={"PATH": os.environ["PATH"], "HOTPAIR_ROOT": str(node.root)},
+            stdout=subprocess.DEVNULL,
+        )
+        for node in pair.nodes
+    ]
+    assert [process.wait(40) in (0, os.EX_TEMPFAIL) for process in started] == [True, True]
+    pair.sync()

@@ -129,9 +129,16 @@ def _compare(scope: Scope, force: bool, rounds: int, wait: bool) -> run.Result:
             return result._replace(repaired=repaired)
         if only_large:
             wait = result.busy
-            large.carry(scope, force, wait=True, turn=True)
+            _carry(scope, force)
         else:
             time.sleep(PAUSE)
+
+
+def _carry(scope: Scope, force: bool) -> None:
+    """Have both nodes carry their large contents, and wait for who is at it already."""
+    deadline = time.monotonic() + QUIET
+    while large.carry(scope, force, turn=True) is None and time.monotonic() < deadline:
+        time.sleep(PAUSE)
 
 
 def _alone(scope: Scope, force: bool, rounds: int) -> run.Result:
