@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 INBOX = ".hotpair"
-RACE = (errno.EINVAL, errno.EISDIR, errno.ENOTDIR)  # it became another kind between two calls
+RACE = (errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.ENODATA)  # it became another kind between two calls
 
 
 class Thing(NamedTuple):
