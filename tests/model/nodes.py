@@ -258,7 +258,8 @@ def make_pair(sets: str, commands: str, directory: str) -> tuple[Path, tuple[Nod
 
 
 def remove(home: Path) -> None:
-    for _ in range(10):  # a mount point may be busy for a moment after it was unmounted
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:  # a mount point is busy while another namespace still has a copy of it
         with suppress(OSError):
             shutil.rmtree(home)
             return
