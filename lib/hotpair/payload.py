@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 from contextlib import suppress
 from typing import Any
@@ -46,10 +47,14 @@ def send_small(wire: Wire, files: AnySet, path: str, size: int) -> None:
 
 
 def _open(files: AnySet, path: str) -> int | None:
-    """Return a descriptor of the content to be sent; None when a user was faster and it is gone."""
+    """Return a descriptor of the content to be sent; None when a user was faster and it is gone, or no file."""
     try:
         with beneath.place(keep.source(files, path)) as at:
-            return beneath.open_read(at)
+            fd = beneath.open_read(at)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+        return None
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise

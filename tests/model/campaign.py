@@ -84,8 +84,7 @@ def main() -> int:
         report.write_text(json.dumps(done, indent=1))
         print(f"{number * CHUNK}/{len(left) * CHUNK} histories, {time.monotonic() - started:.0f} s", flush=True)
         if failure:
-            print(failure[-6000:])
-            break
+            print(failure[-6000:], flush=True)
     failed = [s for s, result in done.items() if result["failure"]]
     total = sum(result["histories"] for result in done.values())
     print(f"seed {options.seed}: {total} histories, {len(failed)} chunks failed {failed}; report: {report}")
