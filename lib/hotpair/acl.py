@@ -1,13 +1,14 @@
-"""POSIX ACLs that are not shared: the mode of a file that has one, and the same ACL for another mode. Pure.
+"""POSIX ACLs: the mode of a file whose ACL is not shared, its ACL for another mode; those named by other numbers. Pure.
 
 Where a file has an ACL with a mask, the mode's group bits are the mask, which says nothing about the group itself.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 ACCESS = "system.posix_acl_access"
 _HEADER, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # linux/posix_acl_xattr.h: version; tag, permissions, id
+_USER, _GROUP = 0x02, 0x08  # tags of those that an entry names
 _SHIFT = {0x01: 6, 0x04: 3, 0x20: 0}  # owner, owning group, others: where their permissions are in a mode
 
 
@@ -25,6 +26,16 @@ def with_mode(acl: bytes, mode: int) -> bytes:
         (tag, mode >> _SHIFT[tag] & 7 if tag in _SHIFT else permissions, id_) for tag, permissions, id_ in _entries(acl)
     ]
     return acl[: _HEADER.size] + b"".join(_ENTRY.pack(*entry) for entry in changed)
+
+
+def with_numbers(acl: bytes, users: Mapping[int, int], groups: Mapping[int, int]) -> bytes:
+    """Return the ACL with other numbers of those it names, sorted as setfacl(1) does; one that is none as it is."""
+    if len(acl) % _ENTRY.size != _HEADER.size:
+        return acl
+    numbers = {_USER: users, _GROUP: groups}
+    entries = ((tag, permissions, numbers.get(tag, {}).get(id_, id_)) for tag, permissions, id_ in _entries(acl))
+    ordered = sorted(entries, key=lambda entry: (entry[0], entry[2]))
+    return acl[: _HEADER.size] + b"".join(_ENTRY.pack(*entry) for entry in ordered)
 
 
 def _entries(acl: bytes) -> Iterator[tuple[int, int, int]]:

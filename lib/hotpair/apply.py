@@ -135,8 +135,8 @@ def _as_decided(files: AnySet, change: Decided, at: Place, found: os.stat_result
     if isinstance(files, TreeSet) and change.here.kind == "file" and change.signature:
         known = change.signature.split(" ")[:4]  # without the ctime, which the link moves that is rsync's basis
         if known == quiet.of(found).split(" ")[:4]:
-            owner = (change.here.mode, change.here.uid, change.here.gid)
-            if owner == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid):
+            owner = files.carried.owners.of(found.st_uid, found.st_gid)
+            if (change.here.mode, change.here.uid, change.here.gid) == (stat.S_IMODE(found.st_mode), *owner):
                 return True
     return scan.state_of(at, found, carried=files.carried) == change.here
 
@@ -145,7 +145,7 @@ def _move(files: AnySet, source: str, at: Place, new: State) -> None:
     """Move what the peer's user has moved, whatever is in it."""
     with beneath.place(source) as old:
         beneath.rename(old, at, beneath.RENAME_NOREPLACE)
-    meta.give(at, new, files.carried.xattrs)
+    meta.give(at, files.carried.local(new), files.carried.xattrs)
 
 
 def _swap_name(path: str) -> str:
@@ -191,13 +191,13 @@ def _put_back(path: str, swap: Place) -> None:
 def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) -> None:
     """Change metadata alone, on the very inode that was looked at."""
     if new.kind not in ("file", "directory"):
-        meta.give(at, new)
+        meta.give(at, files.carried.local(new))
         return
     fd = beneath.open_read(at)
     try:
         if found is None or quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: replaced since it was decided")
-        meta.give_fd(fd, new, files.carried.xattrs)
+        meta.give_fd(fd, files.carried.local(new), files.carried.xattrs)
         if not isinstance(files, TreeSet):
             os.fsync(fd)
     finally:

@@ -116,6 +116,12 @@ def forget(set_name: str, watch: str) -> None:
         return
 
 
+def forget_all(set_name: str) -> None:
+    """Drop every index of a set, so that each folder is looked at again."""
+    for watch in os.listdir(paths.set_state(set_name, "folders")):
+        forget(set_name, watch)
+
+
 def unchanged(set_name: str, watch: str) -> bool:
     """Say whether a folder is as both nodes agreed; False whenever that takes a closer look."""
     known = read(set_name, watch)

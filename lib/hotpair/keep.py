@@ -186,7 +186,7 @@ def aside(files: TreeSet, live: str, state: State) -> None:
     _make_parent(copy)
     with beneath.place(live) as at, beneath.place(copy) as target:
         try:
-            _copy(at, target, state)
+            _copy(at, target, files.carried.local(state))
             replaced(files, live, target)
         finally:
             with suppress(FileNotFoundError):

@@ -26,6 +26,7 @@ def hello(node: Node, files: AnySet) -> dict[str, Any]:
         "epoch": me.epoch,
         "set": files.name,
         "settings": files.settings(),
+        "owner-map": any(files.carried.owners),
     }
 
 

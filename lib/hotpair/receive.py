@@ -69,6 +69,8 @@ class Reception:
         if theirs.get("settings") != mine["settings"]:
             alike = "paths or filter, mode, prefer, conflict, acl, xattr and specials"
             raise Refused(f"[{mine['set']}] differs: give both nodes the same {alike}")
+        if theirs.get("owner-map") and mine["owner-map"]:
+            raise Refused(f"[{mine['set']}] has an owner-map on both nodes: leave it to one")
         self.peer = str(theirs.get("node"))
         if not plausible.node(theirs.get("node")):
             raise Refused(f"a node called {self.peer[:20]!r}")

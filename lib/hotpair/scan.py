@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hotpair import acl, beneath, quiet
 from hotpair.exits import Later
+from hotpair.owners import SAME, Owners
 
 COARSE = 5  # CLOCK_REALTIME_COARSE (linux/time.h): the clock that stamps ctimes; it moves once a tick, 1 to 10 ms
 TICK = 0.02  # seconds: longer than any tick; a ctime of the future (a clock set back) is not waited for
@@ -28,6 +29,15 @@ class Carried(NamedTuple):
 
     xattrs: tuple[str, ...] = XATTRS  # prefixes of names
     specials: bool = False  # FIFOs and devices; else they are "other" as sockets are
+    owners: Owners = SAME  # who has other numbers on the peer
+
+    def shared(self, state: "State") -> "State":
+        """Return a state of this node as both nodes know it."""
+        return _translated(state, self.owners) if any(self.owners) else state
+
+    def local(self, state: "State") -> "State":
+        """Return a state that both nodes know as this node has it."""
+        return _translated(state, self.owners.turned()) if any(self.owners) else state
 
 
 CARRIED = Carried()
@@ -49,6 +59,15 @@ class State(NamedTuple):
     def content(self) -> tuple[str, str]:
         """What was written, without who may read it and when."""
         return self.kind, self.digest
+
+
+def _translated(state: State, owners: Owners) -> State:
+    uid, gid = owners.of(state.uid, state.gid)
+    xattrs = tuple(
+        (name, b64encode(acl.with_numbers(b64decode(value), *owners)).decode() if name.startswith(ACLS) else value)
+        for name, value in state.xattrs
+    )
+    return state._replace(uid=uid, gid=gid, xattrs=xattrs)
 
 
 class Unsettled(Later):
@@ -148,6 +167,10 @@ def look(live: str, settle: float = 0.0, carried: Carried = CARRIED) -> tuple[St
 
 def state_of(at: beneath.Place, found: os.stat_result, settle: float = 0.0, carried: Carried = CARRIED) -> State:
     """Return the state of what stands at a place, whose stat is `found`. Raises Unsettled."""
+    return carried.shared(_state_of(at, found, settle, carried))
+
+
+def _state_of(at: beneath.Place, found: os.stat_result, settle: float, carried: Carried) -> State:
     owner = found.st_uid, found.st_gid
     if stat.S_ISLNK(found.st_mode):
         return State("link", 0, 0, *owner, found.st_mtime_ns, os.readlink(at.name, dir_fd=at.fd), ())

@@ -72,10 +72,12 @@ def survey(scope: Scope, tree: TreeSet, absences: dict[str, float], folders: Ite
 
 def _look_anew(scope: Scope, tree: TreeSet) -> None:
     """Trust no signature once other things belong to a state than when it was read."""
-    states = float((not tree.acl) + 2 * (not tree.xattr) + 4 * tree.specials)
+    states = float((not tree.acl) + 2 * (not tree.xattr) + 4 * tree.specials + 8 * tree.owner_map.number)
     if states != scope.archive.fact("other states"):
         with locks.state(tree.name), transaction(scope.archive.db):
             scope.archive.distrust()
+            if not scope.dry:
+                folder.forget_all(tree.name)  # the map may name users whose numbers changed
             scope.archive.note("other states", states)
 
 
@@ -227,13 +229,14 @@ def _as_agreed(files: AnySet, columns: Columns, record: str, directory: bool) ->
         return False
     if not directory:
         return signature == record
-    dev, ino, *rest = record.split(" ")
+    dev, ino, mode, uid, gid = record.split(" ")
     if not signature.startswith(f"{dev} {ino} "):
         return False
+    owner = list(files.carried.owners.of(int(uid), int(gid)))
     if scan.ACLS[0] not in files.carried.xattrs:  # the group's bits may be a mask; the folder's own look tells
-        kind, _, mode, *owner = json.loads(agreed)[:5]
-        return kind == "directory" and not (mode ^ int(rest[0])) & 0o7707 and [str(one) for one in owner] == rest[1:]
-    return agreed.startswith(f'["directory", 0, {", ".join(rest)}, ')
+        kind, _, wanted, *wanted_owner = json.loads(agreed)[:5]
+        return kind == "directory" and not (wanted ^ int(mode)) & 0o7707 and wanted_owner == owner
+    return agreed.startswith(f'["directory", 0, {mode}, {owner[0]}, {owner[1]}, ')
 
 
 def look(tree: TreeSet, directory: str) -> Look | None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hotpair import filesset, globs, ini, options, paths, rsync_options, rules, scan, sections
+from hotpair import filesset, globs, ini, options, ownermap, owners, paths, rsync_options, rules, scan, sections
 from hotpair.options import Option, between, number, one_of, seconds, shaped, size
 
 MOST_ENTRIES = 1000  # paths in one batch, whatever is configured: the state lock is held while they are applied
@@ -77,6 +77,7 @@ OPTIONS = {
     "acl": Option("yes", yes, "yes or no"),
     "xattr": Option("yes", yes, "yes or no"),
     "specials": Option("no", yes, "yes or no"),
+    "owner-map": Option("", str, "rules, one a line: user NUMBER-THERE = NAME-OR-NUMBER-HERE"),
     "max-delete": Option("50%", share, PERCENT),
     "max-change": Option("100%", share, PERCENT),
     "one-file-system": Option("no", yes, "yes or no"),
@@ -111,6 +112,7 @@ class TreeSet(NamedTuple):
     acl: bool  # whether ACLs are shared
     xattr: bool  # whether other extended attributes are
     specials: bool  # whether FIFOs and devices are
+    owner_map: owners.Owners
     max_delete: Share
     max_change: Share
     one_file_system: bool
@@ -138,11 +140,11 @@ class TreeSet(NamedTuple):
     def carried(self) -> scan.Carried:
         """Return what belongs to the state of a path."""
         xattrs = (*(scan.OTHER_XATTRS if self.xattr else ()), *(scan.ACLS if self.acl else ()))
-        return scan.Carried(xattrs, self.specials)
+        return scan.Carried(xattrs, self.specials, self.owner_map)
 
     def settings(self) -> str:
         """Return a digest of what both nodes must have alike for the set to be one set."""
-        alike = self.lines, self.source, self.prefer, self.conflict, self.carried
+        alike = self.lines, self.source, self.prefer, self.conflict, self.acl, self.xattr, self.specials
         return hashlib.blake2b(repr(alike).encode(), digest_size=8).hexdigest()
 
     def shared(self, live: str) -> str:
@@ -188,6 +190,7 @@ def read(section: ini.Section, name: str) -> TreeSet:
     parse = {"filter": rules.parse_line, "tempfiles": rules.parse_tempfile}
     lines = tuple(tuple(section.items(key)) for key in parse)
     parsed = [_rules(section, key, how) for key, how in parse.items()]
+    found["owner_map"] = ownermap.read(section)
     found |= {key: _commands(section, key) for key in ("before", "after")} | {"rsync_options": _rsync_options(section)}
     found = {key: value for key, value in found.items() if key not in parse}
     return TreeSet(name, lines=lines, rules=rules.Rules(*parsed), source=found.pop("mode"), **found)

@@ -11,11 +11,13 @@ from hotpair import config, filesset, globs, paths, rsync_options, treeset
 from hotpair.exits import ConfigFail
 from hotpair.filesset import FilesSet
 from hotpair.options import Option
+from hotpair.owners import SAME, Owners
 from hotpair.treeset import BigFile, Share, TreeSet
 
 SHIPPED = Path(__file__).parents[2] / "etc/hotpair/hotpair.ini"
 KINDS = "write [node], [files NAME] or [tree NAME]"
 NODE = "[node]\nname = alpha\npeer = ssh:beta\n"  # the text under test begins at line 4
+MAPPED = "[tree a]\nroot = /srv/a\nowner-map =\n"  # its first rule is on line 7
 Write = Callable[[str], Path]
 
 
@@ -82,14 +84,15 @@ def test_what_is_not_written_of_a_tree_has_its_default(write: Write) -> None:
     assert found[:3] == ("home", "/srv/home", ((), ()))
     never, half = BigFile(float("inf"), 0.0), Share(50.0, True)
     assert found[4:8] == (6, 0.0, never, "")
-    states = "newest", "generations", True, True, False
-    assert found[8:19] == (*states, half, Share(100.0, True), False, "", "", 8000)
-    assert found[19:] == ("", (), (), 0, 0.0, 100, 64 << 20, (), (), 0, 0)
+    states = "newest", "generations", True, True, False, SAME
+    assert found[8:20] == (*states, half, Share(100.0, True), False, "", "", 8000)
+    assert found[20:] == ("", (), (), 0, 0.0, 100, 64 << 20, (), (), 0, 0)
 
 
 def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
     text = "[tree h]\nroot = /h\nfilter =\n  - a\n  + b/\ntempfiles = *~\nkeep = 0\nsettle = 2\nbigfile = 1M 60\n"
     text += "mode = push beta\nacl = no\nxattr = no\nspecials = yes\n"
+    text += "owner-map =\n  user 7 = 8\n  group 1 = 2\n  group 2 = 1\n"
     text += "prefer = hold\nconflict = beside\nkeep-age = 30\nkeep-size = 2K\n"
     text += "max-delete = 30\none-file-system = yes\nstandby-file = /s\nbanned = x y\nwatches = 5\n"
     text += "max-change = 40%\nlabel = all homes\nbefore = /a b\nafter =\n  /c\n  sh: d | e\nretries = 3\ntimeout = 9\n"
@@ -98,10 +101,11 @@ def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
     found = config.load().sets["h"]
     assert isinstance(found, TreeSet)
     assert found[:3] == ("h", "/h", (("- a", "+ b/"), ("*~",)))
-    states, shares = ("beta", "hold", "beside", False, False, True), (Share(30.0, False), Share(40.0, True))
-    assert found[4:19] == (0, 2.0, BigFile(1 << 20, 60.0), *states, *shares, True, "/s", "x y", 5)
-    assert found[19:24] == ("all homes", ("/a b",), ("/c", "sh: d | e"), 3, 9.0)
-    assert found[24:] == (1000, 1 << 20, ("-z", "--bwlimit=5m", "-W"), (2, 14), 30, 2048)
+    owners = Owners({8: 7, 7: 8}, {2: 1, 1: 2})
+    states, shares = ("beta", "hold", "beside", False, False, True, owners), (Share(30.0, False), Share(40.0, True))
+    assert found[4:20] == (0, 2.0, BigFile(1 << 20, 60.0), *states, *shares, True, "/s", "x y", 5)
+    assert found[20:25] == ("all homes", ("/a b",), ("/c", "sh: d | e"), 3, 9.0)
+    assert found[25:] == (1000, 1 << 20, ("-z", "--bwlimit=5m", "-W"), (2, 14), 30, 2048)
     judged = {path: found.covers("/h/" + path) for path in ("a", "b", "d/a", "a/b", "x~")}
     assert judged == {"a": False, "b": True, "d/a": False, "a/b": False, "x~": False}
 
@@ -361,6 +365,48 @@ def test_a_mistake_in_a_set_is_said_with_its_line(write: Write, text: str, expec
             "[tree a]\nroot = /srv/a\nfullsync = 2 24\n",
             "6: fullsync cannot be '2 24': write hours of the day from 0 to 23, such as 2 14",
             id="fullsync",
+        ),
+        pytest.param(
+            MAPPED + "  owner 1 = 2\n",
+            "7: 'owner 1 = 2' is no rule for owners: "
+            "write `user NUMBER-THERE = NAME-OR-NUMBER-HERE`, or the same with group",
+            id="no rule for owners",
+        ),
+        pytest.param(
+            MAPPED + "  user 1 = 2\n  group anna = 2\n",
+            "8: 'anna' is not a number, and only the peer knows names of its own: "
+            "write the number that the group has there",
+            id="name of the peer's",
+        ),
+        pytest.param(
+            MAPPED + "  user 1 = no-such-user\n",
+            "7: there is no user 'no-such-user' here: make that user, or write its number",
+            id="unknown user",
+        ),
+        pytest.param(
+            MAPPED + "  user 1000 = root\n",
+            "7: 'user 1000 = root' maps root, or what is no number of a user: leave it out",
+            id="root among the owners",
+        ),
+        pytest.param(
+            MAPPED + "  group 4294967295 = 1\n",
+            "7: 'group 4294967295 = 1' maps root, or what is no number of a group: leave it out",
+            id="number that owns nothing",
+        ),
+        pytest.param(
+            MAPPED + "  user 1 = 2\n  user 3 = 2\n",
+            "8: 'user 3 = 2' maps a user that another rule maps: leave one of them",
+            id="two users made one",
+        ),
+        pytest.param(
+            MAPPED + "  user 1 = 2\n  user 1 = 3\n",
+            "8: 'user 1 = 3' maps a user that another rule maps: leave one of them",
+            id="one user made two",
+        ),
+        pytest.param(
+            MAPPED + "  user 2 = 3\n  user 1 = 2\n",
+            "8: 'user 1 = 2' leaves user 1 here without a number there: write `user 3 = 1` too",
+            id="owner left over",
         ),
         pytest.param(
             "[tree a]\nroot = /srv/a\nlabel = a\n  b\n",
