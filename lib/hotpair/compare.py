@@ -165,6 +165,7 @@ def turn(scope: Scope, with_large: bool) -> int | str:
 
     if isinstance(scope.files, TreeSet):
         marks.add(scope.files.name, "turn")  # a look at the whole: what a user moved is in no row yet
+    scope = scope._replace(turned=True)
     code = run.unless_under_way(scope, force=True)
     if with_large and large.carry(scope, force=True) is None:
         return BUSY

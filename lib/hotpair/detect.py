@@ -38,6 +38,7 @@ class Scope(NamedTuple):
     unmovable: set[str]  # what the peer could not move to these paths: they are sent as what is new
     moved: dict[str, str]  # directories that a user moved, by where they are now, and where they were
     below: str = ""  # live path that a person asked about, with all below it; "" for the whole set
+    turned: bool = False  # the peer asked for this run, and is not asked back: two that disagree would never end
     dry: bool = False  # nothing may be written; the archive is a copy in memory
     reread: bool = False  # contents are read again, whatever their signatures say
     emptying: bool = False  # a directory that was removed here goes on the peer with all that it holds there

@@ -5,6 +5,7 @@ the archive as a problem of the kind LARGE: whoever holds the lock carries it, a
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from hotpair import compare, locks, paths, pauses, peer, quiet, send, standby, survey
@@ -22,10 +23,10 @@ def left_in(scope: Scope, changes: list[Change]) -> list[Change]:
     return [change for change in changes if (change.path, change.subject) not in known]
 
 
-def all_are(scope: Scope, differences: list[compare.Difference]) -> bool:
-    """Say whether all that differs are large contents, on their way either way."""
-    states = [(one.here, one.there) for one in differences]
-    return all(any(state and send.is_large(scope, state) for state in pair) for pair in states)
+def are(scope: Scope, differences: Iterable[compare.Difference]) -> list[bool]:
+    """Return for each difference whether it is a large content, on its way to the one or the other node."""
+    pairs = [(one.here, one.there) for one in differences]
+    return [any(state and send.is_large(scope, state) for state in pair) for pair in pairs]
 
 
 def carry(scope: Scope, force: bool = False, turn: bool = False) -> int | None:
@@ -80,7 +81,7 @@ def _carry(scope: Scope, other: Peer, wanted: list[Problem], force: bool) -> Non
     pauses.back(scope)
     changes = [change for problem in wanted if (change := _as_it_is(scope, problem))]
     outcome = send.send(scope, other, pauses.due(scope, changes, force), aside=True)
-    if outcome.turn:
+    if outcome.turn and not scope.turned:
         other.wire.send(turn=True)
         other.wire.expect("done", compare.TURN)
 

@@ -154,7 +154,7 @@ def _send(scope: Scope, wanted: list[Change], force: bool, ahead: subprocess.Pop
     with peer.conversation(scope.node, scope.files, ahead) as other:
         pauses.back(scope)
         outcome = send.send(scope, other, wanted)
-        if outcome.turn:
+        if outcome.turn and not scope.turned:
             other.wire.send(turn=True)
             other.wire.expect("done", compare.TURN)
         return outcome
@@ -185,7 +185,7 @@ def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
         survey.keep_unsent(scope)
         storm.end(scope.files.name)
     if differences:
-        if not large.all_are(scope, differences):
+        if not all(large.are(scope, differences)):
             what = f"{len(differences)} paths differ, {differences[0].path} among them"
             scope.archive.problem("", "differ", "", what)
         return Result(os.EX_TEMPFAIL, repaired, tuple(differences), busy=busy)

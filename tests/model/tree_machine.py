@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, rule
 from tests.model import disk
 from tests.model.history import LARGE, Wrote, seeds, sides
 from tests.model.nodes import NEVER, Node, make_pair, random_lines
-from tests.model.observer import brief, see, tree
+from tests.model.observer import Thing, brief, see, tree
 from tests.model.tree_acts import MOST, NAMES, STAYS, TOP, picks
 from tests.model.tree_users import Users
 
@@ -29,6 +29,7 @@ KEPT = "/srv/data/.hotpair/data.kept"
 INBOX = "/srv/data/.hotpair/data"
 LEFT = [0, 1 << 16, 8 << 20]  # bytes free on a full disk
 MOMENTS = 0.06  # seconds that a run takes
+COPY = ".sync-conflict-"
 SWEEPS = 2  # that must bring both to rest
 
 
@@ -132,8 +133,15 @@ class Trees(Users):
 
     # What was promised
 
-    def standing(self, node: Node, folder: str | None) -> set[Wrote]:
+    def look(self, node: Node) -> dict[str, Thing]:
+        """Return what stands in a node's tree. A conflict copy is from then on the users' own, as any new file is."""
         found = tree(node.live(TOP))
+        for had in self.had:
+            had.update(thing.wrote for path, thing in found.items() if COPY in path)
+        return found
+
+    def standing(self, node: Node, folder: str | None) -> set[Wrote]:
+        found = self.look(node)
         return {
             thing.wrote
             for path, thing in found.items()
@@ -143,7 +151,7 @@ class Trees(Users):
     def whole(self) -> None:
         """P2: every path holds one content that a user wrote somewhere in the tree."""
         for node in self.nodes:
-            found = tree(node.live(TOP))
+            found = self.look(node)
             assert STAYS in found or not self.begun, f"{node.name}: {STAYS!r} is gone"
             for path, thing in found.items():
                 if thing.kind != "directory":
@@ -153,7 +161,7 @@ class Trees(Users):
         """Return what is live or kept on either node; what a crash left in mid-exchange counts until the end."""
         things: set[Wrote] = set()
         for node, had in zip(self.nodes, self.had, strict=True):
-            live = {thing.wrote for thing in tree(node.live(TOP)).values() if thing.kind != "directory"}
+            live = {thing.wrote for thing in self.look(node).values() if thing.kind != "directory"}
             had.update(live)
             things |= live
             for place in (KEPT,) if final else (KEPT, INBOX):

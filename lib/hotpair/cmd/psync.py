@@ -116,7 +116,7 @@ def _sweep(scope: Scope, options: argparse.Namespace) -> run.Result:
 
 
 def _compare(scope: Scope, force: bool, rounds: int, wait: bool) -> run.Result:
-    """Sweep alone, and again when all that was left is large, or the peer was at a run of its own.
+    """Sweep alone, and again when something large was left, or the peer was at a run of its own.
 
     wait: for the one and the other, which would otherwise be seen by a later sweep.
     """
@@ -124,10 +124,10 @@ def _compare(scope: Scope, force: bool, rounds: int, wait: bool) -> run.Result:
     while True:
         result = _alone(scope, force, rounds)
         repaired += result.repaired
-        only_large = bool(result.differences) and large.all_are(scope, list(result.differences))
-        if not wait or not (only_large or result.busy) or time.monotonic() > deadline:
+        left_large = bool(large.aside(scope)) or any(large.are(scope, result.differences))
+        if not wait or not (left_large or result.busy) or time.monotonic() > deadline:
             return result._replace(repaired=repaired)
-        if only_large:
+        if left_large:
             wait = result.busy
             _carry(scope, force)
         else:
