@@ -43,7 +43,8 @@ demo:
 
 test:
 	@tests/setup $(PACKAGES)
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n 2 tests/ext tests/unit
+	.venv/bin/python -m pytest -q tests/lab tests/model
 
 lint:
 	@tests/setup python3-venv
