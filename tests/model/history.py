@@ -20,6 +20,19 @@ HANGS = 60.0  # seconds
 Wrote = tuple[str, bytes]  # kind and content
 seeds = st.integers(0, 2**32)
 sides = st.booleans()
+NAMES = [
+    os.fsdecode(name)
+    for name in (
+        b"a.conf",
+        b"b c.conf",
+        b"x;id;y.conf",
+        b"-rf $(id) 'q\" .conf",
+        b"new\nline.conf",
+        b"\xff\xfe.conf",
+        b"n" * 250 + b".conf",
+    )
+]
+BIG = 40_000  # bytes: above what travels inside the conversation, so that rsync carries it
 LARGE = st.sampled_from([30_000, 30_000, 16 << 20])  # the option, below and above what users write
 
 

@@ -12,21 +12,11 @@ import time
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
-from tests.model.history import LARGE, History, Wrote, seeds, sides
+from tests.model.history import BIG, LARGE, NAMES, History, Wrote, seeds, sides
 from tests.model.nodes import Node, make_pair
 from tests.model.observer import brief, see
 
-NAMES = [
-    b"a.conf",
-    b"b c.conf",
-    b"x;id;y.conf",
-    b"-rf $(id) 'q\" .conf",
-    b"new\nline.conf",
-    b"\xff\xfe.conf",
-    b"n" * 250 + b".conf",
-]
-PATHS = [os.fsdecode(b"/etc/pair/" + name) for name in NAMES] + ["/etc/motd"]
-BIG = 40_000  # bytes: above what travels inside the conversation, so that rsync carries it
+PATHS = [f"/etc/pair/{name}" for name in NAMES] + ["/etc/motd"]
 paths = st.sampled_from(PATHS)
 SETS = "large = {large}\n[files etc]\npaths =\n    /etc/pair/*.conf\n    /etc/motd\nkeep = 1000\nprefer = {prefer}\n"
 

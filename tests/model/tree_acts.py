@@ -10,28 +10,15 @@ from collections.abc import Iterator
 
 from hypothesis import strategies as st
 
-from tests.model.history import History, Wrote
+from tests.model.history import BIG, NAMES, History, Wrote
 from tests.model.nodes import Node
 from tests.model.observer import Thing, tree
 
 TOP = "/srv/data"
 STAYS = "stays"  # a file that no rule touches, so that no history empties the tree and sets off the brake
-NAMES = [
-    os.fsdecode(name)
-    for name in (
-        b"a.conf",
-        b"b c.conf",
-        b"x;id;y.conf",
-        b"-rf $(id) 'q\" .conf",
-        b"new\nline.conf",
-        b"\xff\xfe.conf",
-        b"n" * 250 + b".conf",
-    )
-]
 DEPTH = 3  # levels of names; a directory that is moved may bring more
 MOST = 30  # entries, above which nothing is made
 SWEPT_AWAY = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL)
-BIG = 40_000  # bytes: above what travels inside the conversation, so that rsync carries it
 picks = st.integers(0, 40)  # which of the entries that are there
 names = st.sampled_from(NAMES)
 

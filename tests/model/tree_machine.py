@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
 from tests.model import disk
-from tests.model.history import LARGE, Wrote, seeds, sides
+from tests.model.history import LARGE, NAMES, Wrote, seeds, sides
 from tests.model.nodes import NEVER, Node, make_pair, random_lines
 from tests.model.observer import Thing, brief, see, tree
-from tests.model.tree_acts import MOST, NAMES, STAYS, TOP, picks
+from tests.model.tree_acts import MOST, STAYS, TOP, picks
 from tests.model.tree_users import Users
 
 SETS = """large = {large}
