@@ -24,11 +24,7 @@ def stage_directory(files: AnySet, live: str, aside: bool = False) -> str:
     aside: of the one for large contents, which are staged while runs empty the other.
     """
     directory = files.root if isinstance(files, TreeSet) else live.rsplit("/", 1)[0]
-    return f"{directory}/{paths.INBOX}/{_inbox_name(files, aside)}"
-
-
-def _inbox_name(files: AnySet, aside: bool) -> str:
-    return files.name + ".large" * aside
+    return f"{directory}/{paths.INBOX}/{paths.lane(files.name, aside)}"
 
 
 def inbox_of(files: AnySet, path: str, aside: bool = False) -> int:
@@ -44,9 +40,9 @@ def open_inbox(files: AnySet, at: Place | None = None, aside: bool = False) -> i
     """Return a descriptor of the inbox of a place, made if missing. Raises OSError where it is not ours alone."""
     if isinstance(files, TreeSet):  # a root without the marker is not mounted: nothing is made there
         marker = descend.open_directory(f"{files.root}/{paths.INBOX}")
-        return beneath.private(marker, _inbox_name(files, aside))
+        return beneath.private(marker, paths.lane(files.name, aside))
     assert at
-    return beneath.inbox(at, _inbox_name(files, aside))
+    return beneath.inbox(at, paths.lane(files.name, aside))
 
 
 def make_parents(live: str) -> None:
@@ -145,7 +141,7 @@ def _move(files: AnySet, source: str, at: Place, new: State) -> None:
     """Move what the peer's user has moved, whatever is in it."""
     with beneath.place(source) as old:
         beneath.rename(old, at, beneath.RENAME_NOREPLACE)
-    meta.give(at, files.carried.local(new), files.carried.xattrs)
+    meta.give(at, new, files.carried)
 
 
 def _swap_name(path: str) -> str:
@@ -191,13 +187,13 @@ def _put_back(path: str, swap: Place) -> None:
 def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) -> None:
     """Change metadata alone, on the very inode that was looked at."""
     if new.kind not in ("file", "directory"):
-        meta.give(at, files.carried.local(new))
+        meta.give(at, new, files.carried)
         return
     fd = beneath.open_read(at)
     try:
         if found is None or quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: replaced since it was decided")
-        meta.give_fd(fd, files.carried.local(new), files.carried.xattrs)
+        meta.give_fd(fd, new, files.carried)
         if not isinstance(files, TreeSet):
             os.fsync(fd)
     finally:

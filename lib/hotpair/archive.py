@@ -237,11 +237,13 @@ class Archive:
         ).fetchone()
         return (str(found[0]), float(found[1])) if found else ("", 0.0)
 
-    def problems(self) -> list[Problem]:
+    def problems(self, *kinds: str) -> list[Problem]:
+        """Return what a person should know of the set, the oldest first: of these kinds, or of all."""
+        of_kind = f"AND kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
         found = self.db.execute(
-            "SELECT path, kind, since, attempts, due, subject, detail FROM problem WHERE peer = ? AND set_name = ?"
+            f"SELECT path, kind, since, attempts, due, subject, detail FROM problem WHERE {_WHOSE} {of_kind}"
             " ORDER BY since",
-            self._key,
+            (*self._key, *kinds),
         )
         return [Problem(os.fsdecode(path), *rest) for path, *rest in found]
 

@@ -60,7 +60,7 @@ def held(scope: Scope, tree: TreeSet, lost: int, rewritten: int, total: int) -> 
 
 def approve(scope: Scope) -> str:
     """Let pass what is held; return how much that is in words, "" when nothing is held."""
-    held = [problem for problem in scope.archive.problems() if problem.kind == "brake"]
+    held = scope.archive.problems("brake")
     if not held:
         return ""
     lost, rewritten = map(int, held[0].subject.split())

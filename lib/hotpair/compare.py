@@ -179,7 +179,7 @@ def acknowledge(scope: Scope, path: Any) -> bool:
     path = scope.files.live(path)
     if not scope.files.covers(path):
         raise Refused("not a path of this set")
-    had = any(p.path == path and p.kind in ("conflict", "held") for p in scope.archive.problems())
+    had = any(p.path == path for p in scope.archive.problems("conflict", "held"))
     end_conflict(scope, path)
     return had
 
@@ -190,7 +190,7 @@ def end_conflict(scope: Scope, path: str) -> bool:
     A generation is kept of the copy, as of all that is removed. One that a user has changed stays.
     """
     with locks.state(scope.files.name), transaction(scope.archive.db):
-        subjects = [p.subject for p in scope.archive.problems() if (p.path, p.kind) == (path, "conflict")]
+        subjects = [p.subject for p in scope.archive.problems("conflict") if p.path == path]
         copy = beside.lost(scope.files, path, subjects[0]) if subjects and isinstance(scope.files, TreeSet) else None
         if copy is not None:
             marks.add(scope.files.name, "resolved")

@@ -37,7 +37,7 @@ def listed(configuration: Config) -> list[tuple[Scope, Conflict]]:
     found = []
     for name in configuration.sets:
         scope = run.scope(configuration, name)
-        found += [(scope, _conflict(scope, p)) for p in scope.archive.problems() if p.kind in KINDS]
+        found += [(scope, _conflict(scope, p)) for p in scope.archive.problems(*KINDS)]
     return found
 
 
@@ -100,7 +100,7 @@ def as_lines(conflict: Conflict) -> list[str]:
 
 def resolve(scope: Scope, live: str, take: str) -> int:
     """End the conflict of a path by taking what this node ("here") or the peer wrote. Returns the exit code."""
-    mine = {p.kind: p for p in scope.archive.problems() if p.path == live and p.kind in KINDS}
+    mine = {p.kind: p for p in scope.archive.problems(*KINDS) if p.path == live}
     if not mine:
         raise NoInput(f"{live} has no conflict", "see `hotpair conflicts`")
     code = os.EX_OK
@@ -203,8 +203,7 @@ def retry(configuration: Config, set_name: str | None) -> int:
         with run.alone(scope, restore.WAIT):
             code = run.run(scope, force=True)
         left += bool(code) + tasks.run_due(scope.archive.db, name, force=True)
-        for problem in scope.archive.problems():
-            if problem.kind in ("peer", "before", "failed", "held", "unreadable"):
-                left += 1
-                print(log.escape(f"{name}: {problem.path or scope.node.peer}: still {problem.kind}: {problem.detail}"))
+        for problem in scope.archive.problems("peer", "before", "failed", "held", "unreadable"):
+            left += 1
+            print(log.escape(f"{name}: {problem.path or scope.node.peer}: still {problem.kind}: {problem.detail}"))
     return os.EX_TEMPFAIL if left else os.EX_OK

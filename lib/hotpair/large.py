@@ -70,7 +70,7 @@ def _conversation(scope: Scope, force: bool) -> Any:
 
 def aside(scope: Scope) -> list[Problem]:
     """Return what runs have left aside."""
-    return [problem for problem in scope.archive.problems() if problem.kind == LARGE]
+    return scope.archive.problems(LARGE)
 
 
 def _untried(scope: Scope, tried: Tried) -> list[Problem]:

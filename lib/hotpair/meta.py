@@ -8,24 +8,25 @@ from collections.abc import Callable
 
 from hotpair import acl, beneath, scan
 from hotpair.beneath import Place
-from hotpair.scan import State
+from hotpair.scan import Carried, State
 
 
-def give(at: Place, state: State, shared: tuple[str, ...] = scan.XATTRS) -> None:
+def give(at: Place, state: State, carried: Carried = scan.CARRIED) -> None:
     """Make the metadata of what stands at a place equal to the state's. Its kind must be the state's.
 
-    shared: prefixes of the extended attributes that a state has; others stay as they are.
+    carried: what the state says, and by whose numbers; other attributes stay as they are.
     """
     if state.kind == "link":
+        state = carried.local(state)
         _own(state, lambda uid, gid: os.chown(at.name, uid, gid, dir_fd=at.fd, follow_symlinks=False))
         os.utime(at.name, ns=(state.mtime_ns, state.mtime_ns), dir_fd=at.fd, follow_symlinks=False)
         return
     if state.kind in scan.SPECIALS:
-        _give_special(at, state)
+        _give_special(at, carried.local(state))
         return
     fd = beneath.open_read(at)
     try:
-        give_fd(fd, state, shared)
+        give_fd(fd, state, carried)
     finally:
         os.close(fd)
 
@@ -43,9 +44,9 @@ def _give_special(at: Place, state: State) -> None:
         os.close(fd)
 
 
-def give_fd(fd: int, state: State, shared: tuple[str, ...] = scan.XATTRS) -> None:
+def give_fd(fd: int, state: State, carried: Carried = scan.CARRIED) -> None:
     """The same for an open file or directory."""
-    found = os.fstat(fd)
+    state, shared, found = carried.local(state), carried.xattrs, os.fstat(fd)
     if (found.st_uid, found.st_gid) != (state.uid, state.gid):  # before the mode: chown(2) clears set-uid bits
         _own(state, lambda uid, gid: os.chown(fd, uid, gid))
     wanted = {name: b64decode(value) for name, value in state.xattrs if name.startswith(shared)}

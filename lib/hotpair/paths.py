@@ -61,3 +61,8 @@ def make_private(directory: str) -> str:
         finally:
             os.umask(umask)
     return directory
+
+
+def lane(name: str, aside: bool) -> str:
+    """Return a set's name for a directory that runs use, or for its twin of what is carried aside of them."""
+    return name + ".large" * aside

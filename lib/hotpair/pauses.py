@@ -24,21 +24,21 @@ def growing(attempts: int, first: float, most: float) -> float:
 def due(scope: Scope, changes: list[Change], force: bool) -> list[Change]:
     """Leave out what is held or failed and not to be tried again yet."""
     now = time.time()
-    waiting = {(p.path, p.subject) for p in scope.archive.problems() if p.kind in ("held", "failed") and p.due > now}
+    waiting = {(p.path, p.subject) for p in scope.archive.problems("held", "failed") if p.due > now}
     return [change for change in changes if force or (change.path, change.subject) not in waiting]
 
 
 def wait(scope: Scope) -> None:
     """Raise Later while the peer that was away, or what runs before a batch, is not to be asked again yet."""
-    for problem in scope.archive.problems():
-        if problem.due > time.time() and problem.kind in PAUSED:
+    for problem in scope.archive.problems(*PAUSED):
+        if problem.due > time.time():
             raise PAUSED[problem.kind](problem.detail)
 
 
 def away(scope: Scope, fail: Fail) -> None:
     """Remember what stands in the way, the peer's absence most often, and when to try again; say it once."""
     kind = fail.kind if isinstance(fail, Later) else "peer"
-    known = [p for p in scope.archive.problems() if p.kind == kind]
+    known = scope.archive.problems(kind)
     if known and known[0].due > time.time():
         return
     pause = growing(known[0].attempts + 1 if known else 1, 5, 900) if kind in PAUSED else 0.0
@@ -49,6 +49,6 @@ def away(scope: Scope, fail: Fail) -> None:
 def back(scope: Scope) -> None:
     """Forget what stood in the way: the peer answers."""
     scope.archive.solved("", "unmounted", "standby")
-    if any(p.kind == "peer" for p in scope.archive.problems()):
+    if scope.archive.problems("peer"):
         scope.archive.solved("", "peer")
         log.notice(f"{scope.files.title}: {scope.node.peer} is back")

@@ -133,7 +133,7 @@ def send_large(
 
     aside: beside a run, which may be carrying contents of its own.
     """
-    outbox = paths.state("outbox", files.name + ".large" * aside)
+    outbox = paths.state("outbox", paths.lane(files.name, aside))
     empty(outbox)
     descriptors = []
     for path, state in wanted:
@@ -236,10 +236,9 @@ def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, 
 
 def _basis_directory(files: AnySet, aside: bool) -> str:
     """Return, as it is on this disk, a directory that can hold links to what is replaced."""
-    large = ".large" * aside
     if isinstance(files, TreeSet):
-        return paths.under(files.own(f"{large}.basis"))
-    return paths.state("basis", files.name + large)
+        return paths.under(files.own(paths.lane("", aside) + ".basis"))
+    return paths.state("basis", paths.lane(files.name, aside))
 
 
 def _confined(directory: str) -> list[str]:

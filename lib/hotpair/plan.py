@@ -126,7 +126,7 @@ def _peek_tree(scope: Scope, tree_set: TreeSet) -> dict[str, Seen]:
     rows = scope.archive.rows()
     paths_ = [path for path in survey.names(scope, rows) if scope.asked_for(path)]
     moving = {*found.unsettled, *found.later}
-    decayed = {problem.path for problem in scope.archive.problems() if problem.kind == detect.DECAYED}
+    decayed = {problem.path for problem in scope.archive.problems(detect.DECAYED)}
     seen = {path: Seen(rows[path], moving=path in moving, decayed=path in decayed) for path in paths_}
     for change in found.changes:
         if change.source:

@@ -44,6 +44,7 @@ class Reception:
         self.pending: dict[str, Pending] = {}
         self.aside = False  # what is proposed was left aside by runs: it has an inbox of its own
         self.emptying = False  # directories are to be removed with what they hold: a person's word there
+        self.turned = False  # the peer asked for a run of ours, which may have left something aside
         self.new_folders = 0  # directories that came: they are to be watched
 
     def serve(self) -> None:
@@ -105,6 +106,7 @@ class Reception:
         elif "tree" in message and isinstance(self.scope.files, TreeSet):
             compare.answer_tree(self.scope, self.wire, message)
         elif "turn" in message:
+            self.turned = True
             self.wire.send(done=compare.turn(compare.narrowed(self.scope, message), message["turn"] == "large"))
         elif "peek" in message:
             plan.answer(self.scope, self.wire, message)

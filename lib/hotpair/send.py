@@ -173,8 +173,8 @@ def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]
     if action == "held":
         archive.problem(path, "held", change.subject, why, time.time() + HELD_PAUSE)
         return Outcome(waiting=1)
-    key = path, "failed", change.subject
-    tried = sum(p.attempts for p in archive.problems() if (p.path, p.kind, p.subject) == key)
+    key = path, change.subject
+    tried = sum(p.attempts for p in archive.problems("failed") if (p.path, p.subject) == key)
     final = isinstance(scope.files, TreeSet) and 0 < scope.files.retries <= tried + 1
     due = math.inf if final else time.time() + growing(tried + 1, *FAILED_PAUSE)
     given_up = f" (given up after {tried + 1} attempts)" if final else ""

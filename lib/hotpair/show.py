@@ -39,16 +39,17 @@ def _title(found: SetStatus) -> str:
 
 def _remarks(status: Status) -> list[Remark]:
     """Return what a person is told of: of one kind in one set not more than can be read."""
-    every, seen = [*status.remarks, *(remark for found in status.sets for remark in found.remarks)], Counter[Kind]()
-    told, more = [], Counter[Kind]()
-    for remark in every:
+    told, seen = [], Counter[Kind]()
+    for remark in _every(status):
         kind = remark.level, remark.set_name, remark.kind
         seen[kind] += 1
         if seen[kind] <= TOLD:
             told.append(remark)
-        else:
-            more[kind] += 1
-    return told + [_more(kind, count) for kind, count in more.items()]
+    return told + [_more(kind, count - TOLD) for kind, count in seen.items() if count > TOLD]
+
+
+def _every(status: Status) -> list[Remark]:
+    return [*status.remarks, *(remark for found in status.sets for remark in found.remarks)]
 
 
 def _more(kind: Kind, count: int) -> Remark:
@@ -120,7 +121,7 @@ def as_json(status: Status) -> dict[str, Any]:
         "role": status.role,
         "epoch": status.epoch,
         "sets": [_set_json(found, status.at) for found in status.sets],
-        "problems": [_remark_json(r) for r in [*status.remarks, *(r for found in status.sets for r in found.remarks)]],
+        "problems": [_remark_json(remark) for remark in _every(status)],
     }
 
 

@@ -43,12 +43,12 @@ def make(files: AnySet, change: Decided, swap: Place, at: Place) -> int:
         with beneath.place(change.stage) as staged:
             beneath.rename(staged, swap)
     if new.kind not in ("file", "directory"):
-        meta.give(swap, files.carried.local(new))
+        meta.give(swap, new, files.carried)
         return 0
     fd = beneath.open_read(swap)
     try:
         _keep_own(files, change, fd, at)
-        meta.give_fd(fd, files.carried.local(new), files.carried.xattrs)
+        meta.give_fd(fd, new, files.carried)
         if new.kind == "file" and not isinstance(files, TreeSet):
             os.fsync(fd)
         return os.fstat(fd).st_ino if new.kind == "file" else 0

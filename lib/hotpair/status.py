@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hotpair import paths, quiet, run, survey, tasks, watchdog, watched
 from hotpair.archive import Problem, Row
 from hotpair.config import Config
-from hotpair.detect import Scope
+from hotpair.detect import LARGE, Scope
 from hotpair.exits import ConfigFail
 from hotpair.failover import role
 from hotpair.treeset import TreeSet
@@ -33,10 +33,7 @@ KINDS = {
     "unsupported": (WARNING, "remove it, or take it out of set {set}"),
 }
 # the same for what is not counted
-RARE = {
-    "large": (OK, "wait; what is smaller crosses meanwhile"),
-    "decayed": (CRITICAL, "see which node has it right; then restore it, or write it anew"),
-}
+RARE = {LARGE: (OK, "wait; what is smaller crosses meanwhile")}
 # the same for problems of a whole set
 OF_A_SET = {
     "brake": (CRITICAL, "if that is right: hotpair approve {set}"),
@@ -122,7 +119,7 @@ def _set(configuration: Config, name: str) -> SetStatus:
     canary = watchdog.canaries(configuration._replace(sets={name: scope.files}))[0]
     blind = watched.left_out(scope.files)
     remarks = [_remark(name, problem) for problem in problems]
-    aside = {problem.path for problem in problems if problem.kind == "large"}
+    aside = {problem.path for problem in problems if problem.kind == LARGE}
     late = {path: since for path, since in left.items() if path not in aside}
     remarks += _late(scope, late, any(p.kind == "peer" for p in problems))
     remarks += [remark for w in owed if (remark := _command(w))]

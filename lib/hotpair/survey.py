@@ -81,7 +81,7 @@ def keep_unsent(scope: Scope, large: bool = False) -> None:
     if not isinstance(files, TreeSet):
         return
     pending = scope.archive.pending()
-    aside = {problem.path for problem in scope.archive.problems() if problem.kind == LARGE} if pending else set()
+    aside = {problem.path for problem in scope.archive.problems(LARGE)} if pending else set()
     unsent = {path: row.seen for path, row in pending.items() if row.seen is not None and (path in aside) == large}
     moved = {path: source for path, source in scope.moved.items() if not large and scope.archive.row(path).seen is None}
     if not unsent and not moved:

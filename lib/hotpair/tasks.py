@@ -110,6 +110,8 @@ def run_due(db: sqlite3.Connection, set_name: str | None = None, force: bool = F
     set_name: only sections that owe something in this set. force: what waits for its next attempt, or was given up,
     is due too. A section that another process runs is left to it: it looks again when it is done.
     """
+    if db.execute("SELECT 1 FROM owed LIMIT 1").fetchone() is None:
+        return 0
     _drop_removed(db)
     failed = 0
     for section in _known():

@@ -168,7 +168,7 @@ def _read_again(scope: Scope) -> None:
 
 
 def _restless(scope: Scope, result: run.Result) -> bool:
-    if any(problem.kind in ("peer", "before", "unmounted", "standby", "brake") for problem in scope.archive.problems()):
+    if scope.archive.problems("peer", "before", "unmounted", "standby", "brake"):
         return False
     return bool(result.code or result.repaired) or marks.waiting(scope.files.name)
 

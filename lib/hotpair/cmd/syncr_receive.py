@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
         reception.serve()
     finally:
         blind = watch.follow(scope.files, reception.new_folders)
-        aside = bool(large.aside(scope))
+        aside = reception.turned and bool(large.aside(scope))
         scope.archive.db.close()  # SQLite must not be carried through fork(2) with a file open
         _afterwards(set_name, blind, aside)
     return os.EX_OK
