@@ -39,17 +39,32 @@ def run(
     import sh  # takes longer to import than most runs last
 
     output, write_end = os.pipe()
-    given = _readable(stdin)
+    # a Ctrl-C between the fork and our having its handle would leave the child behind: it waits until _attend
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        running = _start(argv, environment, _readable(stdin), write_end, record)
+        return _attend(running, output, timeout, mask)
+    except sh.ForkException as failed:
+        return f"not started: {str(failed).strip().splitlines()[-1].strip()}"[:SHOWN]
+    finally:
+        os.close(output)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _start(argv: Sequence[str], environment: dict[str, str], stdin: int, output: int, record: int | None) -> Any:
+    """Start a command in a session of its own and return sh's handle on it. Closes both descriptors."""
+    import sh
+
     try:
         # env(1) looks the name up, says when there is none, and leaves argv[0] as it was written
         start: Any = sh.Command("/usr/bin/env")  # its stubs know no bare descriptor
-        running = start(
+        return start(
             "--",
             # sh encodes strictly: one character for each byte brings every name through unchanged
             *(os.fsencode(word).decode("latin-1") for word in argv),
             _encoding="latin-1",
-            _in=given,
-            _out=write_end,
+            _in=stdin,
+            _out=output,
             _err_to_out=True,
             _tty_in=False,
             _tty_out=False,
@@ -60,13 +75,9 @@ def run(
             _env=environment,
             _preexec_fn=_prepare(record),
         )
-    except sh.ForkException as failed:
-        os.close(output)
-        return f"not started: {str(failed).strip().splitlines()[-1].strip()}"[:SHOWN]
     finally:
-        os.close(write_end)
-        os.close(given)
-    return _attend(running, output, timeout)
+        os.close(output)
+        os.close(stdin)
 
 
 def _readable(data: bytes) -> int:
@@ -95,10 +106,14 @@ def _prepare(record: int | None) -> Callable[[], None]:
     return prepare
 
 
-def _attend(running: Any, output: int, timeout: float) -> str:
-    """Keep the end of a child's output until it exits or its time is over, and return how it failed or ""."""
+def _attend(running: Any, output: int, timeout: float, mask: set[Any]) -> str:
+    """Keep the end of a child's output until it exits or its time is over, and return how it failed or "".
+
+    mask: the signals to be blocked from here on, where an interruption ends the child.
+    """
     tail = bytearray()
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         ended = _read_until_exit(running.pid, output, tail, time.monotonic() + timeout)
         if not ended:
             end_group(running.pid, running.is_alive)
@@ -109,8 +124,6 @@ def _attend(running: Any, output: int, timeout: float) -> str:
     except BaseException:
         end_group(running.pid, running.is_alive)
         raise
-    finally:
-        os.close(output)
     if code == 0 and ended:
         return ""
     lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -563,6 +564,26 @@ def test_ctrl_c_takes_the_command_along(node: Node) -> None:
     process.wait(10)
     wait_for(lambda: not lives(int(node.out("pid"))), 5)
     assert len(node.rows()) == 1
+
+
+def test_ctrl_c_while_a_command_is_being_started_takes_it_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = tmp_path / "pid"
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        """Sh starts a thread once it has forked."""
+        wait_for(lambda: pid.exists() and pid.read_text())
+        signal.raise_signal(signal.SIGINT)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # `make test &` ignores it
+    with pytest.raises(KeyboardInterrupt):
+        child.run(["sh", "-c", f"echo $$ >{pid}; sleep 60"], child.environment(), 60)
+    signal.signal(signal.SIGINT, before)
+    wait_for(lambda: not lives(int(pid.read_text())), 5)
 
 
 def test_owing_loads_neither_sh_nor_filelock(node: Node) -> None:
