@@ -562,7 +562,7 @@ def test_ctrl_c_takes_the_command_along(node: Node) -> None:
     wait_for(lambda: node.out("pid"))
     process.send_signal(signal.SIGINT)
     process.wait(10)
-    wait_for(lambda: not lives(int(node.out("pid"))), 5)
+    wait_for(lambda: not lives(int(node.out("pid"))))
     assert len(node.rows()) == 1
 
 
@@ -583,7 +583,7 @@ def test_ctrl_c_while_a_command_is_being_started_takes_it_along(
     with pytest.raises(KeyboardInterrupt):
         child.run(["sh", "-c", f"echo $$ >{pid}; sleep 60"], child.environment(), 60)
     signal.signal(signal.SIGINT, before)
-    wait_for(lambda: not lives(int(pid.read_text())), 5)
+    wait_for(lambda: not lives(int(pid.read_text())))
 
 
 def test_owing_loads_neither_sh_nor_filelock(node: Node) -> None:

@@ -67,7 +67,7 @@ def test_command_gets_stdin_and_gives_its_exit_code(pair):
 
 def test_orphans_are_reaped(pair):
     pair.alpha("for i in 1 2 3 4 5 6 7 8; do (sleep 0.05 &) ; done")
-    assert pair.wait_until(lambda: pair.alpha("ps -eo stat,comm | grep -e sleep").out == "", 5)
+    assert pair.wait_until(lambda: pair.alpha("ps -eo stat,comm | grep -e sleep").out == "", 20)
 
 
 def test_incrond_fires_on_a_table(pair):
@@ -133,7 +133,7 @@ def test_down_leaves_nothing(may_build, tmp_path, victims):
         os.kill(int(lab.pid(name)), signal.SIGKILL)
     lab.down()
     assert traces(lab) == []
-    assert spaces.wait_until(lambda: not networks & network_namespaces(), 5)
+    assert spaces.wait_until(lambda: not networks & network_namespaces(), 20)
 
 
 def test_up_clears_a_crashed_build(may_build, tmp_path):

@@ -245,7 +245,7 @@ def test_look_at_the_status_while_a_run_works_loses_nothing(two):
         line = f"echo {number} >{FILE}; hotpair status >/dev/null; echo {number}b >{FILE}; hotpair status >/dev/null"
         two.alpha.run(line)
         assert wait_until(two.equal, WITHIN)
-        wait_until(lambda number=number: ran(two.alpha)[-1:] == [f"{number}b"], 5)
+        wait_until(lambda number=number: ran(two.alpha)[-1:] == [f"{number}b"], WITHIN)
         assert ran(two.alpha)[-1:] == [f"{number}b"]
         assert told(two.alpha)["waiting"] == 0
 
