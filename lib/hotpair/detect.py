@@ -35,7 +35,7 @@ class Scope(NamedTuple):
     archive: Archive
     sections: tuple[sections.Section, ...]
     configuration: str  # signature of the files that say all this
-    unmovable: set[str]  # what the peer could not move to these paths: they are sent as what is new
+    unmovable: set[str]  # what the peer could not move or link to these paths: they are sent as what is new
     moved: dict[str, str]  # directories that a user moved, by where they are now, and where they were
     below: str = ""  # live path that a person asked about, with all below it; "" for the whole set
     turned: bool = False  # the peer asked for this run, and is not asked back: two that disagree would never end

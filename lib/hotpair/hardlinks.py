@@ -9,16 +9,17 @@ from contextlib import suppress
 
 from hotpair import paths
 from hotpair.archive import Archive
-from hotpair.detect import Change
+from hotpair.detect import Change, Scope
 
 
-def find(archive: Archive, batch: list[Change]) -> list[Change]:
+def find(scope: Scope, batch: list[Change]) -> list[Change]:
     """Return a batch, the changes that are hard links with the path that each is one of.
 
     That path comes earlier in the batch, or both nodes agreed on what it holds.
     """
     first: dict[str, Change] = {}
-    return [change._replace(twin=_twin(archive, change, first)) for change in batch]
+    alone = scope.unmovable
+    return [c if c.path in alone else c._replace(twin=_twin(scope.archive, c, first)) for c in batch]
 
 
 def _twin(archive: Archive, change: Change, first: dict[str, Change]) -> str:

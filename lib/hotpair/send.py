@@ -18,6 +18,7 @@ from hotpair.treeset import TreeSet
 LINE_BYTES = 400_000  # of proposals in one message, far below what the wire allows
 APPLY = 3600.0  # seconds: checks may take long, and a dead peer is noticed by ssh itself
 FAILED_PAUSE = 60.0, 3600.0  # seconds, first and longest, until a change that failed is tried again
+DONE = "applied", "have"  # the verdicts that both nodes agree after
 HELD_PAUSE = 900.0  # seconds until a change that a person must decide is asked about again
 
 
@@ -98,7 +99,7 @@ def _prepare(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> None
 def _send_batch(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> Outcome:
     shared = scope.files.shared
     if isinstance(scope.files, TreeSet):
-        batch = hardlinks.find(scope.archive, batch)
+        batch = hardlinks.find(scope, batch)
     proposals = [
         (shared(c.path), c.base, c.new, c.source and shared(c.source), *([shared(c.twin)] if c.twin else []))
         for c in batch
@@ -112,6 +113,12 @@ def _send_batch(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> O
     peer.wire.send(apply=True)
     verdicts = _list(peer.wire.expect("verdicts", APPLY), len(batch))
     outcome = Outcome(payloads=len(carried))
+    refused = {
+        change.path
+        for change, verdict in zip(batch, verdicts, strict=True)
+        if change not in left and verdict.get("action") not in DONE
+    }
+    scope.unmovable.update(change.path for change in batch if change.twin in refused)
     with locks.state(scope.files.name), transaction(scope.archive.db):
         for change, verdict in zip(batch, verdicts, strict=True):
             if change in left:
@@ -158,7 +165,7 @@ def record(scope: Scope, peer_name: str, change: Change, verdict: dict[str, Any]
     archive, path = scope.archive, change.path
     if verdict.get("conflict") and action != "held":
         note_conflict(scope, path, change.new, f"{peer_name}: {action}: {why}")
-    if action in ("applied", "have"):
+    if action in DONE:
         if change.source and action == "applied":
             _agree_on_move(scope, change)
         agree(scope, path, change.new)

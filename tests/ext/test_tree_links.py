@@ -1,6 +1,7 @@
 """Files of a tree that have several names, and files with holes: what of that reaches the peer."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_further_name_of_a_file_that_both_have_is_a_link_on_the_peer(trees):
     link(trees.alpha, "a", "b")
     trees.sync()
     assert inodes(trees.beta, "a", "b") == 1
+
+
+def test_name_of_a_file_that_the_peer_refuses_crosses_as_a_file_of_its_own(trees):
+    """Where the other name is to go there is a directory, which stays for what was changed in it."""
+    fill(trees.alpha, "d/f")
+    trees.sync()
+    shutil.rmtree(trees.beta.live("/srv/data/d"))
+    fill(trees.beta, "d")
+    link(trees.beta, "d", "z")
+    trees.alpha.live("/srv/data/d/f").unlink()
+    trees.alpha.live("/srv/data/d/f").symlink_to("x")
+    trees.alpha.run("psync", "--once")
+    assert trees.alpha.text("/srv/data/z") == "d"
 
 
 def test_edit_in_place_of_a_linked_file_leaves_it_linked(trees):

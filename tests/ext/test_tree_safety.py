@@ -5,10 +5,12 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
+from hotpair import run
 from tests.ext.test_tree_pair import CHANGES
 from tests.ext.trees import SETS, Trees, fill, tree_of
 from tests.ext.twonodes import Node, Pair
@@ -366,3 +368,28 @@ def test_large_files_rest_before_they_are_sent_and_hold_up_nobody(trees):
     trees.alpha.configure(SETS + "bigfile = 10K 0\n")
     assert trees.alpha.run("psync", "--retry").code == 0
     assert trees.equal()
+
+
+def test_run_that_has_to_look_once_more_ends_though_the_peer_writes_to_the_file_all_day(trees):
+    """Nothing it can do now changes that, so the rest is left to the minute job."""
+    fill(trees.alpha, "log")
+    trees.sync()
+    claimed = trees.alpha.root / "var/lib/hotpair/sets/data/marks/taken"
+    (claimed / run.MISSED).touch()  # incrond was blind
+    trees.alpha.write("/srv/data/log", "edited")
+    ended = threading.Event()
+
+    def write() -> None:
+        with trees.beta.live("/srv/data/log").open("a") as log:
+            while not ended.wait(0.01):
+                log.write(".")
+                log.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        assert trees.alpha.run("syncr", "data", "0").code == os.EX_TEMPFAIL
+        assert (claimed / run.MISSED).exists()
+    finally:
+        ended.set()
+        writer.join()
