@@ -5,12 +5,17 @@ from typing import NamedTuple
 
 from hotpair import filesset, ini, options, paths, quiet, treeset
 from hotpair.exits import ConfigFail, NoInput
+from hotpair.failover import settings as failover
+from hotpair.failover.settings import Failover
 from hotpair.filesset import FilesSet
+from hotpair.hotsync import settings as hotsync
+from hotpair.hotsync.settings import Hotsync
 from hotpair.options import Option, limit, port, shaped, size
 from hotpair.treeset import TreeSet
 
 SET_NAME = re.compile(r"[a-z0-9-]+")
 AnySet = FilesSet | TreeSet
+KINDS = "[node], [files NAME], [tree NAME], [hotsync] or [failover]"
 
 
 class Node(NamedTuple):
@@ -32,6 +37,8 @@ class Config(NamedTuple):
     node: Node
     sets: dict[str, AnySet]
     signature: str = ""  # of the files this was read from, taken before they were read
+    hotsync: Hotsync | None = None  # None without that section
+    failover: Failover = Failover()
 
     def named(self, set_name: str) -> AnySet:
         """Return a set. Raises ConfigFail when there is none of that name."""
@@ -75,6 +82,8 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
     node: Node | None = None
     files: list[tuple[ini.Section, FilesSet]] = []
     trees: list[tuple[ini.Section, TreeSet]] = []
+    copied: Hotsync | None = None
+    taken_over = Failover()
     for section in file.sections():
         kind, _, name = section.name.partition(" ")
         if section.name == "node":
@@ -83,8 +92,12 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
             files.append((section, filesset.read(section, name.strip())))
         elif kind == "tree" and name:
             trees.append((section, treeset.read(section, name.strip())))
+        elif section.name == "hotsync":
+            copied = hotsync.read(section)
+        elif section.name == "failover":
+            taken_over = failover.read(section)
         else:
-            section.problem(f"unknown section [{section.name}]", "write [node], [files NAME] or [tree NAME]")
+            section.problem(f"unknown section [{section.name}]", f"write {KINDS}")
     sets: list[tuple[ini.Section, AnySet]] = [*files, *trees]
     _check_names(sets)
     filesset.check_overlap(files)
@@ -94,7 +107,7 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
         file.problems.append(ini.Problem(file.path, 0, "no section [node]", "write one with name and peer"))
     if file.problems or node is None:
         return None, file.problems
-    return Config(node, {one.name: one for _, one in sets}, signature), []
+    return Config(node, {one.name: one for _, one in sets}, signature, copied, taken_over), []
 
 
 def _check_names(sections: list[tuple[ini.Section, AnySet]]) -> None:

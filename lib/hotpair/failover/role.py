@@ -1,30 +1,94 @@
-"""The node's role and epoch, as var/lib/hotpair/role.json says: "peer", epoch 0, until a failover writes it."""
+"""The node's role and epoch, in var/lib/hotpair/role.json with their history; "peer", epoch 0, without that file."""
 
 import json
-from typing import NamedTuple
+import time
+from typing import Any, NamedTuple
 
-from hotpair import paths
+from hotpair import paths, watch
 from hotpair.exits import ConfigFail
+
+PEER, MASTER, STANDBY = "peer", "master", "standby"
+KEPT = 100  # entries of the history
 
 
 class Role(NamedTuple):
-    """role: "peer" (both ways), "master" or "standby"; epoch rises at each promotion."""
+    """One entry of the file: what the node is, and how that came."""
 
-    role: str = "peer"
-    epoch: int = 0
+    role: str = PEER  # "peer" (both ways and nothing else), "master" or "standby"
+    epoch: int = 0  # rises at each promotion
+    since: float = 0.0  # seconds since 1970
+    by: str = ""  # who or what said so
+    reason: str = ""
+    boot: str = ""  # the boot in which a master heard that the peer is none, or was promoted
+
+    @property
+    def serving(self) -> bool:
+        """Say whether this is the master and knows so since it booted: the peer may have taken over meanwhile."""
+        return self.role == MASTER and self.boot == boot_id()
 
 
 def current() -> Role:
     """Return the role. Raises ConfigFail when the file is there but is not one."""
-    file = paths.state("role.json")
+    entries = history()
+    return entries[-1] if entries else Role()
+
+
+def history() -> list[Role]:
+    """Return every role there was, the present one last. Raises ConfigFail when the file is not one."""
+    text = watch.read(_file())
+    if text is None:
+        return []
     try:
-        with open(file, encoding="utf-8") as text:
-            found = json.load(text)
-        return Role(str(found["role"]), int(found["epoch"]))
-    except FileNotFoundError:
-        return Role()
+        return [_entry(found) for found in json.loads(text)["history"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigFail(f"{file}: not a role file", "restore it from the other node's word") from error
+        raise ConfigFail(f"{_file()}: not a role file", "restore it from the other node's word") from error
+
+
+def _entry(found: dict[str, Any]) -> Role:
+    return Role(
+        str(found["role"]),
+        int(found["epoch"]),
+        float(found["since"]),
+        str(found["by"]),
+        str(found["reason"]),
+        str(found["boot"]),
+    )
+
+
+def become(role: str, epoch: int, by: str, reason: str = "") -> Role:
+    """Write a new role, on the disk when this returns. by: the program or person; reason: a person's words."""
+    new = Role(role, epoch, time.time(), by, reason, boot_id())
+    _write([*history(), new])
+    return new
+
+
+def confirm() -> None:
+    """Note that a master has heard since it booted that the peer is none."""
+    entries = history()
+    _write([*entries[:-1], entries[-1]._replace(boot=boot_id())])
+
+
+def begin(configured: str) -> Role:
+    """Return the role, which is the configured one, of epoch 1, when there was none yet.
+
+    A master that begins so has still to hear the peer.
+    """
+    entries = history()
+    if entries:
+        return entries[-1]
+    first = Role(configured, 1, time.time(), "hotpair.ini")
+    _write([first])
+    return first
+
+
+def _write(entries: list[Role]) -> None:
+    paths.make_private(paths.state())
+    kept = [entry._asdict() for entry in entries[-KEPT:]]
+    watch.replace(_file(), json.dumps({"history": kept}, indent=1) + "\n")
+
+
+def _file() -> str:
+    return paths.state("role.json")
 
 
 def boot_id() -> str:

@@ -1,0 +1,41 @@
+"""Run the executables of a configuration directory, in the order of their names, each on its own in clean air."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from hotpair import child, ini, paths
+
+
+class Ran(NamedTuple):
+    """One executable, and "" or how it failed."""
+
+    name: str
+    failure: str
+
+
+def programs(directory: str) -> list[str]:
+    """Return the names of the executables in /etc/hotpair/DIRECTORY, in their order; hidden and backup files are none.
+
+    Raises FileNotFoundError without the directory.
+    """
+    place = paths.config_file(directory)
+    names = sorted(name for name in os.listdir(place) if not name.startswith(".") and not name.endswith(("~", ".new")))
+    return [name for name in names if os.path.isfile(f"{place}/{name}") and os.access(f"{place}/{name}", os.X_OK)]
+
+
+def run(
+    directory: str, names: Sequence[str], words: Sequence[str], facts: dict[str, str], timeout: float
+) -> Iterator[Ran]:
+    """Run these programs of /etc/hotpair/DIRECTORY with the same words, one after the other, whatever became of it.
+
+    facts: what their environment says besides PATH, LANG and HOME. timeout: seconds, for each.
+    One that others could write is not run, and that is its failure.
+    """
+    for name in names:
+        program = f"{paths.config_file(directory)}/{name}"
+        why = ini.untrusted(program)
+        failure = (
+            f"not run, because {why}" if why else child.run([program, *words], child.environment(**facts), timeout)
+        )
+        yield Ran(name, failure)
