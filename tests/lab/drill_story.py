@@ -1,0 +1,78 @@
+"""The failover drill: the master dies, the standby takes its place, the old master comes back and takes over again."""
+
+import json
+import time
+from collections.abc import Callable
+
+from tests.lab.demo_story import verify
+from tests.lab.drill_world import Shop
+from tests.lab.lan import Client
+
+WITHIN = 60.0  # seconds for what takes a few: two CPUs, and others are at work
+
+
+def role_of(shop: Shop, name: str) -> tuple[str, int]:
+    """Return what `hotpair status` says of a node's role and epoch."""
+    said = json.loads(shop.node(name).run("hotpair status --json")[1])
+    return said["role"], said["epoch"]
+
+
+def copy(shop: Shop) -> None:
+    """Copy to the standby, as cron does every 15 minutes, and sell something more that it will not have."""
+    shop.sell("copied")
+    shop.does(shop.alpha, "hotsync")
+    shop.sell("lost")
+
+
+def fail_over(shop: Shop, client: Client, say: Callable[[str], None]) -> None:
+    """Let alpha die and beta be promoted."""
+    verify(client.reads("bought-lost", WITHIN), "the client does not read what alpha has")
+    shop.strike(shop.alpha)
+    began = time.monotonic()
+    said = shop.does(shop.beta, "hotsync-slave promote")
+    say("beta$ hotsync-slave promote")
+    say(said)
+    verify(client.reads("note-copied sold-first,sold-copied bought-first,bought-copied", WITHIN), "beta does not serve")
+    say(f"promoted and serving {time.monotonic() - began:.1f} s after the word")
+    verify(role_of(shop, "beta") == ("master", 2), f"beta is {role_of(shop, 'beta')}")
+
+
+def come_back(shop: Shop, say: Callable[[str], None]) -> None:
+    """Let alpha, which believes to be master, be reached again: its copy must not reach beta."""
+    shop.sell("after", shop.beta)
+    shop.revive(shop.alpha)
+    code, said = shop.alpha.run("hotsync")
+    say("alpha$ hotsync")
+    say(said)
+    verify(code != 0, "the old master's copy was taken")
+    verify(role_of(shop, "alpha")[0] == "standby", "alpha does not know that it is no longer master")
+    note = shop.beta.look("/srv/shop/note")
+    verify(note is not None and note.content == b"note-after\n", "the new master's file was overwritten")
+
+
+def fail_back(shop: Shop, client: Client, say: Callable[[str], None]) -> None:
+    """Bring alpha up to date as standby, and make it master again."""
+    said = shop.does(shop.alpha, "hotsync-slave demote")
+    say("alpha$ hotsync-slave demote")
+    say(said)
+    verify("/srv/shop/note" in said, "what beta never saw is not listed")
+    shop.does(shop.beta, "hotsync")
+    said = shop.does(shop.alpha, "hotsync-slave failback")
+    say("alpha$ hotsync-slave failback")
+    say(said)
+    verify(client.reads("note-after sold-first,sold-copied,sold-after", WITHIN), "alpha does not serve what beta had")
+    verify(role_of(shop, "alpha") == ("master", 3), f"alpha is {role_of(shop, 'alpha')}")
+    verify(role_of(shop, "beta") == ("standby", 3), f"beta is {role_of(shop, 'beta')}")
+
+
+def play(shop: Shop, say: Callable[[str], None]) -> None:
+    """Hold the whole drill. Raises Untrue for what it does not show, LabError for a command that fails."""
+    client = shop.client()
+    try:
+        copy(shop)
+        fail_over(shop, client, say)
+        say(f"longest time without service for the client: {client.without_service():.1f} s")
+        come_back(shop, say)
+        fail_back(shop, client, say)
+    finally:
+        client.close()

@@ -1,0 +1,159 @@
+"""Where the failover drill takes place: the lab, a shop on it (MariaDB, PostgreSQL, HTTP), and clients beside it."""
+
+import os
+import shutil
+import tempfile
+
+from tests.lab import lan
+from tests.lab.demo_world import LabNode
+from tests.lab.pairlab import NODES, ROOT, Lab, peer_of
+from tests.lab.spaces import LabError, may_build, run
+
+NEEDED = {
+    "stunnel": "stunnel4",
+    "mariadbd": "mariadb-server",
+    "pg_createcluster": "postgresql",
+    "arping": "iputils-arping",
+}
+INI = """\
+[node]
+name = {name}
+peer = ssh:{peer}
+
+[hotsync]
+role = {role}
+include =
+    /srv/shop
+config =
+    /etc/shop
+
+[failover]
+services =
+    mariadb
+    postgresql
+    shop
+{address}"""
+ADDRESS = f"""\
+address =
+    {lan.SHARED}/24 dev {lan.LAN}
+"""
+INIT = """\
+#!/bin/sh
+case $1 in
+start)
+    start-stop-daemon --start --oknodo --background --make-pidfile --pidfile /run/shop.pid \\
+        --startas /usr/bin/python3 -- /usr/local/lib/shop.py
+    ;;
+stop) start-stop-daemon --stop --oknodo --retry 5 --remove-pidfile --pidfile /run/shop.pid ;;
+esac
+"""
+SERVERS = """\
+set -e
+install -d -o mysql -g mysql -m 750 /var/lib/mysql
+install -d -o mysql -g mysql /run/mysqld /var/log/mysql
+mariadb-install-db --user=mysql --skip-test-db --auth-root-authentication-method=socket
+install -d -o postgres -g postgres -m 755 /var/lib/postgresql /var/log/postgresql
+install -d -o postgres -g postgres -m 2775 /run/postgresql
+rm -rf /etc/postgresql/15
+pg_createcluster 15 main -- --auth-local=peer
+mkdir -p /srv/shop /etc/shop
+echo open >/etc/shop/hours
+"""
+ROWS = """\
+set -e
+mariadb -e 'CREATE DATABASE shop; CREATE TABLE shop.sold (id INT AUTO_INCREMENT PRIMARY KEY, what TEXT) ENGINE=InnoDB'
+runuser -u postgres -- psql -qc 'CREATE DATABASE shop'
+runuser -u postgres -- psql -qd shop -c 'CREATE TABLE bought (id SERIAL, what TEXT)'
+"""
+SELL = """\
+set -e
+mariadb shop -e "INSERT INTO sold (what) VALUES ('sold-{what}')"
+runuser -u postgres -- psql -qd shop -c "INSERT INTO bought (what) VALUES ('bought-{what}')"
+echo note-{what} >/srv/shop/note
+"""
+
+
+def why_not() -> str:
+    """Return why the drill cannot be held here, "" if it can."""
+    for program, package in NEEDED.items():
+        if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin"):
+            return f"no {program} here: apt-get install {package}"
+    return may_build(tempfile.gettempdir())
+
+
+class Shop:
+    """The pair: alpha serves the shop, beta stands by."""
+
+    def __init__(self, lab: Lab, keepalived: bool = False) -> None:
+        self.lab = lab
+        self.alpha, self.beta = (LabNode(lab, name) for name in NODES)
+        self.address = "" if keepalived else ADDRESS
+
+    def node(self, name: str) -> LabNode:
+        return self.alpha if name == "alpha" else self.beta
+
+    def does(self, node: LabNode, line: str, seconds: float = 90) -> str:
+        """Run a line on a node and return what it said; it must succeed."""
+        code, said = node.run(line, seconds)
+        if code:
+            raise LabError(f"{node.name}: {line.strip().splitlines()[-1]}: exit {code}: {said.strip()[-2000:]}")
+        return said
+
+    def build(self) -> None:
+        """Do on both nodes what their administrator did, and open the shop on alpha."""
+        lan.connect(self.lab)
+        self._identify()
+        for name, role in zip(NODES, ("master", "standby"), strict=True):
+            node = self.node(name)
+            node.write_ini("hotpair.ini", INI.format(name=name, peer=peer_of(name), role=role, address=self.address))
+            shutil.copy(f"{ROOT}/tests/lab/shop.py", node.place("/usr/local/lib/shop.py"))
+            with open(node.place("/etc/init.d/shop"), "w", encoding="utf-8") as file:
+                os.fchmod(file.fileno(), 0o755)
+                file.write(INIT)
+            self.does(node, SERVERS)
+        for node in (self.alpha, self.beta):
+            self.does(node, "hotpair tables && hotsync-slave doors")
+        self.does(self.alpha, "/etc/init.d/mariadb start && /etc/init.d/postgresql start && " + ROWS)
+        self.sell("first")
+        self.does(self.alpha, "/etc/init.d/shop start")
+        if self.address:
+            self.does(self.alpha, f"ip address add {lan.SHARED}/24 dev {lan.LAN}")
+
+    def _identify(self) -> None:
+        """Make a certificate for each node, give each the other's, and both one password."""
+        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
+        for name in NODES:
+            key, certificate = self.lab.path(f"{name}.key"), self.lab.path(f"{name}.crt")
+            run("openssl", "req", "-x509", *kind, "-subj", f"/CN={name}", "-keyout", key, "-out", certificate)
+        for name in NODES:
+            files = {
+                f"{name}.key": "hotsync.key",
+                f"{name}.crt": "hotsync.crt",
+                f"{peer_of(name)}.crt": "hotsync-peer.crt",
+            }
+            etc = self.node(name).place("/etc/hotpair")
+            for source, target in files.items():
+                shutil.copy(self.lab.path(source), f"{etc}/{target}")
+                os.chmod(f"{etc}/{target}", 0o600)
+            with open(
+                f"{etc}/hotsync.password", "w", opener=lambda p, f: os.open(p, f, 0o600), encoding="utf-8"
+            ) as file:
+                file.write("the-word-of-both-nodes\n")
+
+    def sell(self, what: str, node: LabNode | None = None) -> None:
+        """Have a row in each database, and a file's text, that were not there before."""
+        self.does(node or self.alpha, SELL.format(what=what))
+
+    def client(self) -> lan.Client:
+        return lan.Client(self.lab, f"http://{lan.SHARED}:8000/")
+
+    def strike(self, node: LabNode) -> None:
+        """Pull a node's cables and kill what it serves with, as a failing power supply does."""
+        lan.plug(self.lab, node.name, False)
+        self.lab.cut()
+        node.run("pkill -KILL 'mariadbd|postgres'; pkill -KILL -f /usr/local/lib/shop.py; true")
+
+    def revive(self, node: LabNode) -> None:
+        """Let a node that was struck be reached again: its shop is closed, its address is still on it."""
+        lan.plug(self.lab, node.name, True)
+        self.lab.heal()
