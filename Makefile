@@ -17,16 +17,20 @@ SEED ?= 1
 PACKAGES = python3-venv rsync openssh-client openssh-server incron cron iproute2 strace acl attr procps \
 	util-linux mandoc git vim-tiny
 
+# what the standby's side is tried with
+STANDBY = stunnel4 openssl mariadb-server postgresql slapd ldap-utils keepalived iputils-arping
+
 SHELL = /bin/sh
 .SHELLFLAGS = -euc
 # One shell per recipe, and variables through the environment: a path with a space or a quote stays what it is.
 .ONESHELL:
 export DESTDIR PREFIX SYSCONFDIR PYTHON VENV YES
-.PHONY: help demo test lint lab lab-down bench campaign install uninstall
+.PHONY: help demo drill test lint lab lab-down bench campaign install uninstall
 
 help:
 	@cat <<'END'
 	make demo       show two nodes at work (as root: real incron, cron and ssh; else two directories)
+	make drill      let a master die, promote the standby, bring the old master back (as root)
 	make test       run every test that can run here
 	make lint       ruff, mypy, shell syntax
 	make lab        leave two nodes running to play with; make lab-down removes them
@@ -41,8 +45,12 @@ demo:
 	@tests/setup $(PACKAGES)
 	tests/lab/demo
 
+drill:
+	@tests/setup $(PACKAGES) $(STANDBY)
+	tests/lab/drill
+
 test:
-	@tests/setup $(PACKAGES)
+	@tests/setup $(PACKAGES) $(STANDBY)
 	.venv/bin/python -m pytest -q -n 2 tests/ext tests/unit
 	.venv/bin/python -m pytest -q tests/lab tests/model
 
