@@ -4,9 +4,11 @@ import json
 import time
 from collections.abc import Callable
 
+from tests.lab import lan
 from tests.lab.demo_story import verify
 from tests.lab.drill_world import Shop
 from tests.lab.lan import Client
+from tests.lab.spaces import wait_until
 
 WITHIN = 60.0  # seconds for what takes a few: two CPUs, and others are at work
 
@@ -63,6 +65,50 @@ def fail_back(shop: Shop, client: Client, say: Callable[[str], None]) -> None:
     verify(client.reads("note-after sold-first,sold-copied,sold-after", WITHIN), "alpha does not serve what beta had")
     verify(role_of(shop, "alpha") == ("master", 3), f"alpha is {role_of(shop, 'alpha')}")
     verify(role_of(shop, "beta") == ("standby", 3), f"beta is {role_of(shop, 'beta')}")
+
+
+def both_alive(shop: Shop, say: Callable[[str], None]) -> None:
+    """Cut the link between two that live, and promote the standby all the same: neither pushes onto the other."""
+    epoch = role_of(shop, "beta")[1]
+    shop.lab.cut()
+    code, said = shop.beta.run("hotsync-slave promote --master-is-dead 'a wrong guess'")
+    verify(code != 0 and lan.SHARED in said, f"beta took an address that alpha has: {said}")
+    lan.plug(shop.lab, "alpha", False)
+    say(shop.does(shop.beta, "hotsync-slave promote"))
+    lan.plug(shop.lab, "alpha", True)
+    shop.lab.heal()
+    verify(role_of(shop, "alpha") == ("master", epoch), "alpha is no longer master before it has heard anything")
+    verify(role_of(shop, "beta") == ("master", epoch + 1), "beta is not master")
+    for node in (shop.alpha, shop.beta):
+        shop.sell(f"by-{node.name}", node)
+    for node in (shop.beta, shop.alpha, shop.beta):
+        code, said = node.run("hotsync")
+        verify(code != 0, f"{node.name} pushed onto the other one")
+        say(f"{node.name}$ hotsync\n{said}")
+    for node in (shop.alpha, shop.beta):
+        note, (code, said) = node.look("/srv/shop/note"), node.run("hotpair status")
+        verify(note is not None and note.content == f"note-by-{node.name}\n".encode(), f"{node.name} was overwritten")
+        verify(code == 2 and "critical" in said and "role" in said, f"{node.name} does not say so: {said}")
+
+
+def keepalived_decides(shop: Shop, say: Callable[[str], None]) -> None:
+    """Let VRRP see that alpha has died, and come back as standby."""
+    for node in (shop.alpha, shop.beta):
+        shop.keepalived(node)
+    client = shop.client()
+    try:
+        verify(client.reads("note-first", WITHIN), "keepalived gives alpha no address")
+        copy(shop)
+        shop.strike(shop.alpha)
+        verify(client.reads("note-copied sold-first,sold-copied", WITHIN), "beta does not serve")
+        say(f"longest time without service, keepalived deciding: {client.without_service():.1f} s")
+        verify(role_of(shop, "beta") == ("master", 2), f"beta is {role_of(shop, 'beta')}")
+        shop.revive(shop.alpha)
+        shop.keepalived(shop.alpha)
+        verify(wait_until(lambda: role_of(shop, "alpha") == ("standby", 2), WITHIN, 0.5), "alpha is no standby")
+        verify(client.reads("note-copied", WITHIN), "beta lost the address to the one that came back")
+    finally:
+        client.close()
 
 
 def play(shop: Shop, say: Callable[[str], None]) -> None:

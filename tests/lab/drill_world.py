@@ -147,11 +147,22 @@ class Shop:
     def client(self) -> lan.Client:
         return lan.Client(self.lab, f"http://{lan.SHARED}:8000/")
 
+    def keepalived(self, node: LabNode) -> None:
+        """Start keepalived on a node, with the configuration that hotpair ships."""
+        with open(f"{ROOT}/etc/keepalived/hotpair.conf", encoding="utf-8") as file:
+            text = file.read().replace("@SBINDIR@", "/usr/local/sbin").replace("192.0.2.10/24", f"{lan.SHARED}/24")
+        own, other = (lan.ADDRESSES[name].partition("/")[0] for name in (node.name, peer_of(node.name)))
+        text = text.replace("192.0.2.1\n", own + "\n").replace("192.0.2.2\n", other + "\n").replace("eth0", lan.LAN)
+        self.does(node, "mkdir -p /etc/keepalived")
+        with open(node.place("/etc/keepalived/keepalived.conf"), "w", encoding="utf-8") as file:
+            file.write(text)
+        self.does(node, "keepalived")
+
     def strike(self, node: LabNode) -> None:
         """Pull a node's cables and kill what it serves with, as a failing power supply does."""
         lan.plug(self.lab, node.name, False)
         self.lab.cut()
-        node.run("pkill -KILL 'mariadbd|postgres'; pkill -KILL -f /usr/local/lib/shop.py; true")
+        node.run("pkill -KILL 'keepalived|mariadbd|postgres'; pkill -KILL -f /usr/local/lib/shop.py; true")
 
     def revive(self, node: LabNode) -> None:
         """Let a node that was struck be reached again: its shop is closed, its address is still on it."""
