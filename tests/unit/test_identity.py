@@ -24,6 +24,8 @@ from hotpair.hotsync import identity
         "/var/lib/hotpair/hotsync/out/../../role.json",
         "/root/.ssh/authorized_keys",
         "/srv/../etc/shadow",
+        "/srv/data/.hotpair",
+        "/etc/.hotpair/web/staged",
     ],
 )
 def test_a_node_is_itself_by(path: str) -> None:

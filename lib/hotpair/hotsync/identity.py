@@ -1,6 +1,9 @@
 """What makes a node itself and never comes from the other one: not by the door, not by a restore. Pure."""
 
 import fnmatch
+from collections.abc import Iterable
+
+from hotpair import paths
 
 OUT = "/var/lib/hotpair/hotsync/out"  # what the master made for the standby: the one place of ours that does come
 PASSWD = ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
@@ -57,15 +60,20 @@ NEVER = (
     "/var/lib/rpm",
     "/etc/ld.so.cache",
 )
-_SPLIT = [pattern.split("/")[1:] for pattern in NEVER]
 
 
 def is_own(path: str) -> bool:
-    """Say whether a live path is one of NEVER or below one, and not OUT or below that."""
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:  # nobody's path: it is not said where that leads
+    """Say whether a live path is one of NEVER or below one and not below OUT, or a set's inbox or marker."""
+    parts = path.split("/")
+    if ".." in parts or paths.INBOX in parts:  # with dots it is not said where that leads
         return True
-    return not _covers(OUT.split("/")[1:], parts) and any(_covers(pattern, parts) for pattern in _SPLIT)
+    return covered(path, NEVER) and not covered(path, (OUT,))
+
+
+def covered(path: str, patterns: Iterable[str]) -> bool:
+    """Say whether a path matches one of the globs, or lies below what matches."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return any(_covers(pattern.split("/")[1:], parts) for pattern in patterns)
 
 
 def _covers(pattern: list[str], parts: list[str]) -> bool:
