@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from hotpair import log, paths, watch
 from hotpair.exits import Fail
@@ -180,7 +181,7 @@ def _verified(path: str, file: io.BufferedReader) -> str:
 
 
 @contextmanager
-def opened(path: str) -> Iterator[tarfile.TarFile]:
+def _opened(path: str) -> Iterator[tarfile.TarFile]:
     """Yield an archive to be read in any order. Raises Fail when its digest is wrong or it is no archive."""
     paths.make_private(paths.state())
     with tempfile.SpooledTemporaryFile(SPOOL, dir=paths.state()) as plain:
@@ -199,18 +200,9 @@ def opened(path: str) -> Iterator[tarfile.TarFile]:
             raise Fail(f"{path}: {log.escape(str(error))}", "restore a kept one") from None
 
 
-def text(tar: tarfile.TarFile, name: str) -> str:
-    """Return one of TEXTS, "" when the archive was made without it."""
-    try:
-        file = tar.extractfile(name)
-    except KeyError:
-        return ""
+def _text(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+    file = tar.extractfile(member) if member.isreg() else None
     return file.read().decode("utf-8", "surrogateescape") if file else ""
-
-
-def theirs(tar: tarfile.TarFile) -> accounts.Accounts:
-    """Return the local accounts of the node that made the archive."""
-    return accounts.parse(text(tar, "users"), text(tar, "groups"))
 
 
 def unpack(path: str, root: str, skip: Callable[[str], bool] = lambda live: False) -> Unpacked:
@@ -218,18 +210,35 @@ def unpack(path: str, root: str, skip: Callable[[str], bool] = lambda live: Fals
 
     Raises Fail, and nothing has been done, for an archive that is not whole, and Refused for one that is not ours.
     """
-    with opened(path) as tar:
-        numbers = accounts.translation(theirs(tar), accounts.read(root))
+    numbers = accounts.translation(read(path).accounts, accounts.read(root))
+    with _opened(path) as tar:
         return unpacking.unpack(tar, root, numbers, skip)
 
 
-def read_through(path: str) -> tuple[float, int]:
-    """Return how many seconds it takes to read an archive through, and its size unpacked; nothing is written."""
-    begun = time.monotonic()
+class Contents(NamedTuple):
+    """What an archive says of the node that made it."""
+
+    texts: dict[str, str]  # of TEXTS, "" for one that is not in it
+    names: frozenset[str]  # of all members
+    size: int  # bytes, unpacked
+    seconds: float  # it took to read all of it
+
+    @property
+    def accounts(self) -> accounts.Accounts:
+        return accounts.parse(self.texts["users"], self.texts["groups"])
+
+
+def read(path: str) -> Contents:
+    """Read an archive through, its digest first; nothing is written. Raises Fail when it is not whole."""
+    begun, size, names, texts = time.monotonic(), 0, set(), dict.fromkeys(TEXTS, "")
     verify(path)
     try:
-        with tarfile.open(path, "r|xz") as tar:
-            size = sum(member.size for member in tar)  # a stream is read to its end, member by member
+        with tarfile.open(path, "r|xz", encoding="utf-8", errors="surrogateescape") as tar:
+            for member in tar:  # a stream is read to its end
+                size += member.size
+                names.add(member.name)
+                if member.name in texts:
+                    texts[member.name] = _text(tar, member)
     except (lzma.LZMAError, EOFError, tarfile.TarError) as error:
         raise Fail(f"{path}: {log.escape(str(error))}", "restore a kept one") from None
-    return time.monotonic() - begun, size
+    return Contents(texts, frozenset(names), size, time.monotonic() - begun)
