@@ -1,0 +1,296 @@
+"""Preparing a standby and restoring on it: accounts, owners of what came, packages. The real tools, on prefixes."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from hotpair.failover import accounts, logins, renumber
+from hotpair.failover.accounts import Accounts
+from hotpair.owners import Owners
+
+LIB = Path(__file__).parents[2] / "lib"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and gives files to others")
+THEIRS = accounts.parse(
+    "root:x:0:0:root:/root:/bin/sh\nann:x:1001:1001:Ann,,,:/home/ann:/bin/bash\nbob:x:1002:50:Bob:/home/bob:/bin/sh\n"
+    "mysql:x:107:112:MySQL:/nonexistent:/bin/false\n",
+    "root:x:0:\nstaff:x:50:\nann:x:1001:\nmysql:x:112:\nsudo:x:27:ann\n",
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tmp_path.chmod(0o755)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\neve:x:1002:1002::/home/eve:/bin/sh\n")
+    (tmp_path / "etc/group").write_text("root:x:0:\neve:x:1002:\nother:x:112:\n")
+    (tmp_path / "etc/shadow").write_text("root:ROOTS:1::::::\neve:!:1::::::\n")
+    monkeypatch.setenv("HOTPAIR_ROOT", str(tmp_path))
+    return tmp_path
+
+
+# Accounts
+
+
+def test_users_and_groups_that_are_missing_are_made_and_nobody_can_log_in(root: Path) -> None:
+    said: list[str] = []
+    assert logins.create_missing(THEIRS, said.append) == ()
+    here = accounts.read()
+    assert here.users["ann"] == accounts.User("ann", 1001, 1001, "Ann,,,", "/home/ann", logins.NOLOGIN)
+    assert here.users["bob"].uid not in (1002, 0)
+    assert here.group_of(here.users["bob"]) == "staff"
+    assert here.groups["mysql"].gid not in (112, 0), "112 is taken here"
+    assert here.groups["mysql"].gid < 1000, "a package's number stays among the packages'"
+    assert here.users["mysql"].uid == 107
+    assert "\nann:!:" in (root / "etc/shadow").read_text()
+    assert len(said) == 7
+    said.clear()
+    assert logins.create_missing(THEIRS, said.append) == ()
+    assert said == []
+
+
+def test_a_user_that_cannot_be_made_is_named_and_the_others_are_made(root: Path) -> None:
+    theirs = Accounts({"x" * 40: THEIRS.users["ann"]._replace(name="x" * 40), **THEIRS.users}, THEIRS.groups)
+    failures = logins.create_missing(theirs, lambda line: None)
+    assert [failure.split(":")[0] for failure in failures] == [f"user {'x' * 40}"]
+    assert "ann" in accounts.read().users
+
+
+def test_a_restore_lets_ordinary_users_in_as_on_the_master(root: Path) -> None:
+    logins.create_missing(THEIRS, lambda line: None)
+    hashes = "ann:$y$j9T$hers\nbob:!\nroot:EVIL\nmysql:EVIL\n"
+    assert logins.restore(THEIRS, hashes, lambda line: None) == ()
+    here, shadow = accounts.read(), (root / "etc/shadow").read_text()
+    assert here.users["ann"].shell == "/bin/bash"
+    assert here.groups["sudo"].members == ("ann",)
+    assert here.users["mysql"].shell == logins.NOLOGIN
+    assert "\nann:$y$j9T$hers:" in shadow
+    assert "EVIL" not in shadow
+    assert shadow.startswith("root:ROOTS:")
+    said: list[str] = []
+    assert logins.restore(THEIRS, hashes, said.append) == ()
+    assert said == [], "a second time there is nothing to do"
+
+
+# Owners: users 1001 and 1002 are each other here, group 1002 is 1003, and 1001 is 1002
+
+SWAPPED = Owners({1001: 1002, 1002: 1001, 1004: 1005}, {1001: 1002, 1002: 1003})
+WRITING = ("repair_owners", "_plan", "_give", "_give_open")
+
+
+def owners_of(root: Path) -> dict[str, tuple[int, int, int]]:
+    found = {}
+    for path in sorted((root / "srv").rglob("*")):
+        seen = path.lstat()
+        found[path.name] = (seen.st_uid, seen.st_gid, seen.st_mode & 0o7777 if not path.is_symlink() else 0)
+    return found
+
+
+def fill(root: Path) -> None:
+    for number, name in enumerate(("one", "two", "a\nb", "\udcff", "deep/er/three", "other", "setuid", "left/out")):
+        file = root / "srv/data" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name.encode("utf-8", "surrogateescape").hex())
+        os.chown(file, 1001 + number % 2, 1001 + number // 2 % 2)
+    (root / "srv/data/link").symlink_to("/etc/passwd")
+    os.mkfifo(root / "srv/data/fifo")
+    for name in ("link", "fifo", "deep", "setuid"):
+        os.chown(root / "srv/data" / name, 1001, 1001, follow_symlinks=False)
+    (root / "srv/data/setuid").chmod(0o6755)
+    os.link(root / "srv/data/one", root / "srv/data/hard")
+
+
+def translated(before: dict[str, tuple[int, int, int]]) -> dict[str, tuple[int, int, int]]:
+    return {name: (*SWAPPED.of(uid, gid), mode) for name, (uid, gid, mode) in before.items()}
+
+
+def test_each_file_gets_its_owner_here_once_for_what_was_received(root: Path, tmp_path: Path) -> None:
+    fill(root)
+    subprocess.run(["setfacl", "-m", "u:1001:r,u:1002:rw", root / "srv/data/other"], check=True)
+    (root / "else").mkdir()
+    (root / "else/file").touch()
+    os.chown(root / "else/file", 1001, 1001)
+    (root / "srv/data/away").symlink_to(root / "else")
+    before = owners_of(root)
+    count, failures = renumber.repair_owners(["/srv/da*", "/nowhere", "/srv/data/away/file"], SWAPPED, "epoch 2")
+    assert failures == ()
+    assert owners_of(root) == translated(before)
+    assert count == sum(translated(before)[name] != before[name] for name in before)
+    assert (root / "else/file").stat().st_uid == 1001, "a link was followed"
+    assert (root / "etc/passwd").stat().st_uid == 0
+    acl = subprocess.run(["getfacl", "-n", root / "srv/data/other"], capture_output=True, text=True).stdout
+    assert "user:1002:r--" in acl
+    assert "user:1001:rw-" in acl
+    assert renumber.repair_owners(["/srv/data"], SWAPPED, "epoch 2") == (0, ())
+    assert owners_of(root) == translated(before), "a second time there is nothing to do"
+    renumber.repair_owners(["/srv/data"], Owners(*({v: k for k, v in one.items()} for one in SWAPPED)), "epoch 3")
+    assert owners_of(root) == before, "what is received anew is done anew"
+
+
+def test_what_makes_a_node_itself_keeps_its_owner(root: Path) -> None:
+    for live in ("etc/hotpair/key", "srv/data/.hotpair/data/staged"):
+        file = root / live
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.chown(file, 1001, 1001)
+    assert renumber.repair_owners(["/etc", "/srv"], SWAPPED, "1") == (0, ())
+
+
+def trace_to(stop: tuple[str, int], count: int) -> Callable[[FrameType, str, object], object]:
+    """Return a trace function that kills this process when it comes to a line for the count-th time."""
+    left = [count]
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        if frame.f_code.co_filename == renumber.__file__ and (frame.f_code.co_name, frame.f_lineno) == stop:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    return trace
+
+
+def lines_of_repair(root: Path) -> list[tuple[str, int]]:
+    seen = []
+
+    def trace(frame: FrameType, event: str, _: object) -> object:
+        name = frame.f_code.co_name
+        if frame.f_code.co_filename == renumber.__file__ and event == "line" and name in WRITING:
+            seen.append((name, frame.f_lineno))
+        return trace
+
+    sys.settrace(trace)  # type: ignore[arg-type]
+    try:
+        renumber.repair_owners(["/srv/data"], SWAPPED, "seen")
+    finally:
+        sys.settrace(None)
+    return list(dict.fromkeys(seen))
+
+
+def test_killed_at_any_line_the_next_run_ends_as_one_that_was_not(root: Path) -> None:
+    fill(root)
+    stops = lines_of_repair(root)
+    assert len(stops) > 30
+    for number, stop in enumerate(stops):
+        shutil.rmtree(root / "srv")
+        fill(root)
+        before = owners_of(root)
+        child = os.fork()
+        if not child:
+            sys.settrace(trace_to(stop, 1 + number % 3))  # type: ignore[arg-type]
+            renumber.repair_owners(["/srv/data"], SWAPPED, str(number))
+            os._exit(0)  # there is no second or third time for this line
+        os.waitpid(child, 0)
+        renumber.repair_owners(["/srv/data"], SWAPPED, str(number))
+        assert owners_of(root) == translated(before), stop
+
+
+def test_a_file_that_was_replaced_in_between_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(root)
+
+    def replaced(patterns: Iterable[str], owners: Owners, received: str) -> None:
+        plan(patterns, owners, received)
+        file = root / "srv/data/one"
+        file.rename(root / "srv/one")
+        file.touch()
+        os.chown(file, 1001, 1001)
+
+    plan = renumber._plan
+    monkeypatch.setattr(renumber, "_plan", replaced)
+    renumber.repair_owners(["/srv/data"], SWAPPED, "1")
+    assert (root / "srv/data/one").stat().st_uid == 1001
+
+
+# Packages: apt-get itself, on an overlay of this machine that is gone afterwards
+
+INSTALL = """
+import os
+from hotpair.failover import software
+from hotpair.hotsync import inventory
+names = software.missing("hptest-one 1\\nhptest-two 1\\nhptest-none 1\\n")
+print(*names)
+for failure in software.install(names, print, 60):
+    print("FAILED", failure)
+print(software.missing("hptest-one 1\\nhptest-two 1\\n"), "missing")
+print(os.path.exists("/repo/ran"), "ran", os.path.exists(software.POLICY), "policy")
+print("hptest-one" in inventory.enabled().split(), "enabled", os.path.exists("/etc/rc2.d/K01hptest-one"), "disabled")
+"""
+SCRIPT = """\
+#!/bin/sh
+### BEGIN INIT INFO
+# Provides: hptest
+# Required-Start:
+# Required-Stop:
+# Default-Start: 2 3 4 5
+# Default-Stop: 0 1 6
+### END INIT INFO
+echo ran >>/repo/ran
+"""
+IN_OVERLAY = """
+set -e
+mount -t tmpfs none "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay none -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount -t proc none "$1/root/proc"
+mount --bind /dev "$1/root/dev"
+rm -rf "$1/root/etc/apt/sources.list" "$1/root/etc/apt/sources.list.d"
+mkdir "$1/root/repo"
+cp "$2"/* "$1/root/repo"
+echo 'deb [trusted=yes] file:/repo ./' >"$1/root/etc/apt/sources.list"
+shift 2
+exec chroot "$ROOT/root" "$@"
+"""
+
+
+def package(directory: Path, name: str, after: str) -> str:
+    """Build a package whose postinst runs a line of shell; return its lines of the list of packages."""
+    control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDescription: none\n"
+    tree = directory / name
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "etc/init.d").mkdir(parents=True)
+    (tree / "etc/init.d" / name).write_text(SCRIPT)
+    (tree / "etc/init.d" / name).chmod(0o755)
+    (tree / "DEBIAN/control").write_text(control)
+    (tree / "DEBIAN/postinst").write_text(f"#!/bin/sh\n{after}\n")
+    (tree / "DEBIAN/postinst").chmod(0o755)
+    file = directory / f"{name}.deb"
+    subprocess.run(["dpkg-deb", "-Znone", "--build", tree, file], check=True, capture_output=True)
+    data = file.read_bytes()
+    return f"{control}Filename: ./{file.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n\n"
+
+
+@pytest.mark.skipif(not shutil.which("apt-get") or not shutil.which("unshare"), reason="no apt-get here")
+def test_packages_are_installed_what_cannot_be_had_is_named_and_no_service_starts(tmp_path: Path) -> None:
+    start = "update-rc.d {0} defaults 2>/dev/null; invoke-rc.d {0} start || exit 1"
+    index = package(tmp_path / "repo", "hptest-one", start.format("hptest-one"))
+    index += package(tmp_path / "repo", "hptest-two", "test -x /usr/sbin/policy-rc.d")
+    for name in ("hptest-one", "hptest-two"):
+        shutil.rmtree(tmp_path / "repo" / name)
+    (tmp_path / "repo/Packages").write_text(index)
+    (tmp_path / "over").mkdir()
+    argv: list[str | Path] = [
+        *("unshare", "--mount", "--propagation", "private"),
+        "/bin/sh",
+        "-c",
+        IN_OVERLAY,
+        "sh",
+        tmp_path / "over",
+    ]
+    argv += [tmp_path / "repo", sys.executable, "-c", textwrap.dedent(INSTALL)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(LIB), "ROOT": str(tmp_path / "over")}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+    if "mount:" in done.stderr:
+        pytest.skip(f"no overlay here: {done.stderr.strip()}")
+    said = done.stdout.splitlines()
+    assert done.returncode == 0, done
+    assert said[0] == "hptest-none hptest-one hptest-two"
+    assert [line for line in said if line.startswith("FAILED hptest-none: ")], said
+    assert said[-3:] == ["[] missing", "False ran False policy", "False enabled True disabled"], said
