@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,9 +14,11 @@ from types import FrameType
 
 import pytest
 
-from hotpair.failover import accounts, logins, renumber
+from hotpair.failover import accounts, equip, logins, renumber
 from hotpair.failover.accounts import Accounts
+from hotpair.hotsync import backup, inventory
 from hotpair.owners import Owners
+from tests.ext.test_backup import SETTINGS
 
 LIB = Path(__file__).parents[2] / "lib"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and gives files to others")
@@ -207,6 +210,68 @@ def test_a_file_that_was_replaced_in_between_is_left_alone(root: Path, monkeypat
     monkeypatch.setattr(renumber, "_plan", replaced)
     renumber.repair_owners(["/srv/data"], SWAPPED, "1")
     assert (root / "srv/data/one").stat().st_uid == 1001
+
+
+# All of it, in its order
+
+
+@pytest.fixture
+def archive(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have a backup of another node: its ann is our eve's number, and her file came with it."""
+    other = root / "other"
+    monkeypatch.setenv("HOTPAIR_ROOT", str(other))
+    monkeypatch.setattr(inventory, "packages", lambda: "vim 9\n")
+    (other / "etc").mkdir(parents=True)
+    (other / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nann:x:1002:1002::/home/ann:/bin/bash\n")
+    (other / "etc/group").write_text("root:x:0:\nann:x:1002:\n")
+    (other / "etc/shadow").write_text("ann:$y$hers:1::::::\n")
+    (other / "etc/motd").write_text("theirs")
+    os.chown(other / "etc/motd", 1002, 1002)
+    assert backup.make(SETTINGS) == ()
+    made = backup.archive()
+    monkeypatch.setenv("HOTPAIR_ROOT", str(root))
+    (root / "etc/motd").write_text("ours")
+    (root / "srv").mkdir()
+    (root / "srv/hers").touch()
+    os.chown(root / "srv/hers", 1002, 1002)
+    return made
+
+
+def test_preparing_makes_accounts_and_says_what_a_promotion_will_see_to(
+    archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "installed", lambda: {"vim": "9"})
+    said: list[str] = []
+    assert equip.prepare(archive, said.append, 60) == ()
+    assert accounts.read().users["ann"].uid not in (0, 1002)
+    assert said[-1] == "2 users and groups have other numbers: a promotion sees to that"
+
+
+def test_a_package_manager_that_fails_does_not_keep_accounts_from_being_made(
+    archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inventory, "installed", lambda: {})
+    assert equip.prepare(archive, lambda line: None, 60) == ("packages belong to the whole machine, not to a prefix",)
+    assert "ann" in accounts.read().users
+
+
+def test_a_restore_brings_accounts_owners_and_configuration_and_keeps_what_was_here(root: Path, archive: str) -> None:
+    def state() -> tuple[object, ...]:
+        return [path.read_text() for path in (root / "etc").iterdir() if path.is_file()], owners_of(root)
+
+    assert equip.restore(archive, SETTINGS, ["/srv"], 2, lambda line: None, 60) == ()
+    ann = accounts.read().users["ann"]
+    assert ann.uid not in (0, 1002)
+    assert (ann.shell, "\nann:$y$hers:" in (root / "etc/shadow").read_text()) == ("/bin/bash", True)
+    assert (root / "srv/hers").stat().st_uid == (root / "etc/motd").stat().st_uid == ann.uid
+    assert (root / "etc/motd").read_text() == "theirs"
+    with tarfile.open(root / "var/lib/hotpair/hotsync/before-2" / backup.NAME) as tar:
+        file = tar.extractfile("config/etc/motd")
+        assert file
+        assert file.read() == b"ours"
+    before = state()
+    assert equip.restore(archive, SETTINGS, ["/srv"], 2, lambda line: None, 60) == ()
+    assert state() == before, "a second time there is nothing to do"
 
 
 # Packages: apt-get itself, on an overlay of this machine that is gone afterwards

@@ -55,8 +55,8 @@ def packages() -> str:
     names: Iterable[str] = versions
     if has("apt-mark"):
         names = says("apt-mark", "showmanual").split()
-    elif has("dnf"):  # -C: what is installed is no reason to ask the network
-        names = says("dnf", "-q", "-C", "repoquery", "--userinstalled", "--qf", "%{name}\\n").split()
+    elif has("dnf"):
+        names = says("dnf", "-q", "repoquery", "--userinstalled", "--qf", "%{name}\\n").split()
     return "".join(f"{name} {versions[name]}\n" for name in sorted(set(names)) if name in versions)
 
 
