@@ -14,6 +14,8 @@ from types import FrameType
 
 import pytest
 
+from hotpair import child
+from hotpair.exits import Fail
 from hotpair.failover import accounts, equip, logins, renumber
 from hotpair.failover.accounts import Accounts
 from hotpair.hotsync import backup, inventory
@@ -272,6 +274,40 @@ def test_a_restore_brings_accounts_owners_and_configuration_and_keeps_what_was_h
     before = state()
     assert equip.restore(archive, SETTINGS, ["/srv"], 2, lambda line: None, 60) == ()
     assert state() == before, "a second time there is nothing to do"
+
+
+def test_selinux_gets_to_know_what_was_written(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def run(argv: list[str], environment: object, timeout: object, stdin: bytes) -> str:
+        asked.append((argv[0], stdin))
+        return ""
+
+    monkeypatch.setattr(child, "run", run)
+    assert equip._relabel(["/etc/motd"], 60) == ()
+    assert asked == [], "a prefix has no labels of its own"
+    monkeypatch.delenv("HOTPAIR_ROOT")
+    monkeypatch.setattr(equip, "SELINUX", str(root / "none"))
+    assert equip._relabel(["/etc/motd"], 60) == ()
+    assert asked == [], "nor has a machine without SELinux"
+    monkeypatch.setattr(equip, "SELINUX", "/proc")
+    assert equip._relabel(["/etc/a\nb", "/etc/\udcff"], 60) == ()
+    assert asked == [("restorecon", b"/etc/a\nb\0/etc/\xff\0")]
+
+
+@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg here")
+def test_what_is_installed_is_what_dpkg_says() -> None:
+    said = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", "coreutils"], capture_output=True, text=True).stdout
+    found = inventory.installed()
+    assert found["coreutils"] == said
+    assert "no-such-package" not in found
+
+
+def test_a_program_that_fails_is_quoted_with_its_last_words() -> None:
+    with pytest.raises(Fail, match="ls: ls: cannot access '/nowhere'"):
+        inventory.says("ls", "/nowhere")
+    with pytest.raises(Fail, match="no-such-program"):
+        inventory.says("no-such-program")
 
 
 # Packages: apt-get itself, on an overlay of this machine that is gone afterwards

@@ -61,5 +61,5 @@ def _relabel(written: Iterable[str], timeout: float) -> tuple[str, ...]:
     if paths.root() or not os.path.exists(SELINUX):
         return ()
     listed = b"".join(os.fsencode(live) + b"\0" for live in written)
-    failure = child.run(["restorecon", "-F", "-i", "-0", "-f", "-"], child.environment(), timeout, listed)
+    failure = child.run(["restorecon", "-i", "-0", "-f", "-"], child.environment(), timeout, listed)
     return (f"labels: {failure}",) if failure else ()
