@@ -4,6 +4,7 @@ import hashlib
 import io
 import lzma
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -241,6 +242,23 @@ def test_a_link_on_the_way_to_a_listed_path_is_said_and_not_followed(alpha: Node
         "/srv: a link is on the way: list where it leads",
     )
     assert "config/srv/x.conf" not in names(alpha.archive())
+
+
+def test_what_the_disk_does_not_take_fails_the_run_and_leaves_the_former_one(alpha: Node) -> None:
+    alpha.write("/etc/a", "former")
+    alpha.make()
+    for number in range(50):
+        Path(f"{alpha.root}/etc/{number}").symlink_to(os.urandom(500).hex())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            alpha.make()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert backup.verify(str(alpha.archive()))
+    assert member(alpha.archive(), "config/etc/a") == "former"
+    assert alpha.make() == ()
 
 
 # Killed at any line

@@ -19,6 +19,7 @@ from hotpair.hotsync import identity
 
 CONFIG = "config"  # below this name of an archive is what was below /
 XATTR = "SCHILY.xattr."
+FULL = (errno.ENOSPC, errno.EDQUOT)
 ASTRAY = (errno.ENOTDIR, errno.ELOOP)
 TRIES = 3  # readings of a file that changes meanwhile
 SPOOL = 1 << 24  # bytes of a file that are held in memory
@@ -78,44 +79,42 @@ class Packer:
         try:
             found = os.stat(at.name, dir_fd=at.fd, follow_symlinks=False)
             if stat.S_ISLNK(found.st_mode):
-                info = self._info(live, found, tarfile.SYMTYPE)
+                info, content = self._info(live, found, tarfile.SYMTYPE), None
                 info.linkname = os.readlink(at.name, dir_fd=at.fd)
-                self.tar.addfile(info)
-                return False
-            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            elif stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode):
+                info, content = self._read(at, live)
+            else:
                 return False  # a socket, a FIFO, a device: whoever made it makes it again
-            fd = beneath.open_read(at)
         except OSError as error:
             self._failed(live, error)
             return False
+        self.tar.addfile(info, content)  # what fails here fails for all
+        if content:
+            content.close()
+        return info.isdir()
+
+    def _read(self, at: beneath.Place, live: str) -> tuple[tarfile.TarInfo, IO[bytes] | None]:
+        """Return the member for a file or directory, and a copy of its content."""
+        fd = beneath.open_read(at)
         try:
-            return self._open(fd, live)
+            found = os.fstat(fd)
+            if stat.S_ISDIR(found.st_mode):
+                return self._info(live, found, tarfile.DIRTYPE, fd), None
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError(errno.EAGAIN, "changes while it is looked at")
+            inode = found.st_dev, found.st_ino
+            if found.st_nlink > 1 and inode in self._inodes:
+                info = self._info(live, found, tarfile.LNKTYPE)
+                info.linkname = self._inodes[inode]
+                return info, None
+            content, found = self._content(fd, live)
+            info = self._info(live, found, tarfile.REGTYPE, fd)
         finally:
             os.close(fd)
-
-    def _open(self, fd: int, live: str) -> bool:
-        found = os.fstat(fd)
-        if stat.S_ISDIR(found.st_mode):
-            self.tar.addfile(self._info(live, found, tarfile.DIRTYPE, fd))
-            return True
-        inode = found.st_dev, found.st_ino
-        if found.st_nlink > 1 and inode in self._inodes:
-            info = self._info(live, found, tarfile.LNKTYPE)
-            info.linkname = self._inodes[inode]
-            self.tar.addfile(info)
-        elif stat.S_ISREG(found.st_mode):
-            try:
-                content, found = self._content(fd, live)
-            except OSError as error:
-                self._failed(live, error)
-                return False
-            with content:
-                info = self._info(live, found, tarfile.REGTYPE, fd)
-                info.size = content.tell()
-                content.seek(0)
-                self.tar.addfile(info, content)
-            self._inodes[inode] = info.name
-        return False
+        info.size = content.tell()
+        content.seek(0)
+        self._inodes[inode] = info.name
+        return info, content
 
     def _content(self, fd: int, live: str) -> tuple[IO[bytes], os.stat_result]:
         """Return a copy of a file's content, its position at the end, and the stat under which it was read."""
@@ -146,6 +145,8 @@ class Packer:
         return info
 
     def _failed(self, live: str, error: OSError) -> None:
+        if error.errno in FULL:
+            raise error
         if error.errno != errno.ENOENT:
             why = "a link is on the way: list where it leads" if error.errno in ASTRAY else error.strerror
             self.problems.append(f"{live}: {why}")

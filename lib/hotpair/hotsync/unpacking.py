@@ -23,7 +23,7 @@ from hotpair.failover.accounts import Translation
 from hotpair.hotsync import identity, pack
 from hotpair.scan import State
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+FATAL = (*pack.FULL, errno.EROFS, errno.EIO)
 TIME = re.compile(r"-?\d{1,10}(\.\d{1,9})?")
 KINDS = {tarfile.REGTYPE: "file", tarfile.LNKTYPE: "file", tarfile.SYMTYPE: "link", tarfile.DIRTYPE: "directory"}
 
@@ -90,7 +90,7 @@ class _Unpacking:
             with self._place(live) as at:
                 do(at, live, member)
         except OSError as error:
-            if error.errno in FULL:
+            if error.errno in FATAL:
                 raise
             astray = error.errno in pack.ASTRAY
             self.left.append(f"{live}: {'a link or a file is on the way' if astray else error.strerror}")
