@@ -151,6 +151,14 @@ def test_no_complete_sync_is_critical(standby: Standby, text: str) -> None:
     assert standby.finding("sync").level == CRITICAL
 
 
+def test_what_came_in_counts_before_what_was_sent(standby: Standby) -> None:
+    begun = time.time() - 8000
+    standby.write("/var/lib/hotpair/hotsync/received.json", json.dumps({"begun": begun + 7000, "complete": {}}))
+    assert standby.finding("sync").level == OK
+    standby.write("/var/lib/hotpair/hotsync/received.json", json.dumps({"complete": {"begun": begun}}))
+    assert standby.finding("sync").level == CRITICAL
+
+
 def test_a_damaged_backup_or_none_is_critical(standby: Standby) -> None:
     Path(backup.archive()).write_bytes(b"x" + Path(backup.archive()).read_bytes()[1:])
     assert standby.finding("backup").level == CRITICAL

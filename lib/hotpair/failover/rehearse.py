@@ -90,18 +90,26 @@ def _graded(topic: str, value: float, bounds: tuple[float, float], text: str, re
 
 
 def _age() -> Finding:
-    """How long ago the last complete run of hotsync ended."""
+    """How old the data is: since the last push that came in whole began, or as the sender noted it."""
     remedy = "see why: `hotpair status` on the master, or `hotsync` there by hand"
     try:
-        last = float(json.loads(watch.read(paths.state("hotsync", "state.json")) or "{}").get("last_complete") or 0)
+        last = _noted("received.json", "complete", "begun") or _noted("state.json", "last_complete")
     except (ValueError, TypeError, AttributeError):
-        return Finding("sync", CRITICAL, "state.json cannot be read", remedy)
+        return Finding("sync", CRITICAL, "what is noted of it cannot be read", remedy)
     if not last:
         return Finding("sync", CRITICAL, "there never was a complete one", remedy)
     age = time.time() - last
     if age < -60:
-        return Finding("sync", WARNING, f"the last complete one ends in {-age:.0f} s from now", "set both clocks")
+        return Finding("sync", WARNING, f"the last complete one is {-age:.0f} s from now", "set both clocks")
     return _graded("sync", age, AGE, f"the last complete one is {age / 60:.0f} min old", remedy)
+
+
+def _noted(file: str, *keys: str) -> float:
+    """Return a time that is noted in a file of hotsync's, 0 where it is not."""
+    found = json.loads(watch.read(paths.state("hotsync", file)) or "{}")
+    for key in keys:
+        found = found.get(key) or {}
+    return float(found or 0)
 
 
 def _backup(config: Config, parts: dict[str, float]) -> Iterator[Finding]:
