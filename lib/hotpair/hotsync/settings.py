@@ -1,5 +1,6 @@
 """[hotsync]: what the master sends to the standby, what the standby lets it write, and the way there."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from hotpair import ini, options, treeset
@@ -28,6 +29,7 @@ OPTIONS = {
     "mail": Option("root", shaped(r"[A-Za-z0-9._+@-]*"), "a mail address, or nothing"),
 }
 LISTS = ("include", "exclude", "accept", "config")
+Unfit = Callable[[str], str]
 
 
 class Hotsync(NamedTuple):
@@ -63,6 +65,22 @@ def read(section: ini.Section) -> Hotsync:
             found[key] = tuple(OPTIONS[key].default.split())
     for key in ("include", "accept", "config"):
         for line in found[key]:
-            if not line.startswith("/"):
-                section.problem(f"{line!r} is no absolute path", "begin it with a slash", key, line)
+            if why := unfit(line):
+                section.problem(f"{line!r} {why}", "write a whole path", key, line)
+    for line in found["exclude"]:
+        if why := unfit_pattern(line):
+            section.problem(f"{line!r} {why}", "write patterns alone", "exclude", line)
     return Hotsync(**found)
+
+
+def unfit(path: str) -> str:
+    """Return what keeps a line from naming what is sent, or ""."""
+    if not path.startswith("/"):
+        return "is no absolute path"
+    parts = path.split("/")
+    return "leads upwards" if ".." in parts else "" if path.strip("/.") else "is the whole disk"
+
+
+def unfit_pattern(pattern: str) -> str:
+    """Return what keeps a line from being a pattern of rsync: it would be a rule to it; or ""."""
+    return "is a rule of rsync, not a pattern" if pattern == "!" or pattern[:2] in ("+ ", "- ") else ""
