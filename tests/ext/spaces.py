@@ -51,12 +51,12 @@ class Space:
         assert self.keeper.stdout and self.keeper.stdout.readline() == "ready\n"
         self.servers: list[subprocess.Popen[bytes]] = []
 
-    def _inside(self, *words: str | Path) -> list[str]:
+    def inside(self, *words: str | Path) -> list[str]:
         return ["nsenter", f"--mount=/proc/{self.keeper.pid}/ns/mnt", "--", *map(str, words)]
 
     def run(self, *words: str | Path, stdin: str = "", **facts: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in it, with a clean environment."""
-        argv = self._inside(*words)
+        argv = self.inside(*words)
         return subprocess.run(
             argv, input=stdin, env={**CLEAN, **facts}, capture_output=True, text=True, timeout=120, umask=0o022
         )
@@ -71,7 +71,7 @@ class Space:
         """Start a server, and wait until it answers."""
         self.servers.append(
             subprocess.Popen(
-                self._inside(*words), env=CLEAN, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, umask=0o022
+                self.inside(*words), env=CLEAN, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, umask=0o022
             )
         )
         until = time.monotonic() + 60
