@@ -380,6 +380,22 @@ def test_the_shipped_lists_are_sound(node: Node) -> None:
     assert "/var/lib/samba" in found.missing and "/var/lib/samba" in lists.accepted(node.settings)
 
 
+def test_crontabs_cross_in_an_archive_and_stay_below_the_prefix(node: Node, tmp_path: Path) -> None:
+    node.plugin("crontabs", "")
+    (node.plugins / "crontabs").write_bytes((SHIPPED / "crontabs").read_bytes())
+    node.write("/var/spool/cron/crontabs/eve", "0 0 * * * true\n", 0o600)
+    assert node.sent(dry_run=True) == node.sent() == [f"{OUT}/dumps/crontabs.tar"]
+    beta = tmp_path / "beta"
+    (beta / "var/spool/cron").mkdir(parents=True)  # Red Hat's
+    subprocess.run(
+        [SHIPPED.parent / "restore.d/crontabs", "load", f"{node.root}{OUT}/dumps"],
+        env={"PATH": os.environ["PATH"], "HOTPAIR_ROOT": str(beta)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    assert (beta / "var/spool/cron/eve").read_text() == "0 0 * * * true\n"
+
+
 def test_a_directory_of_nethservers_scripts_runs_unchanged_with_the_lines_that_readme_shows(
     node: Node, tmp_path: Path
 ) -> None:
