@@ -332,7 +332,7 @@ def test_openldap_is_dumped_rehearsed_and_loaded_with_all_its_databases(master: 
         standby.refuses("openldap", word, "unheardOf")
     assert units(standby) == ["a", "b"]  # what was there came back
     killed = "mkdir .hotpair-old; mv data.mdb lock.mdb .hotpair-old; echo half >data.mdb"
-    standby.space.done("/bin/sh", "-ec", f"cd /var/lib/ldap/two; {killed}")
+    standby.space.done(*AS_LDAP, "/bin/sh", "-ec", f"cd /var/lib/ldap/two; {killed}")
     standby.refuses("openldap", "load", "unheardOf")
     assert units(standby) == ["a", "b"]  # what a load that was killed had put aside, too
     assert standby.space.done("find", "/etc/ldap/slapd.d", "/var/lib/ldap", "-name", "*hotpair*") == ""
