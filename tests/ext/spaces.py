@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 TOP = Path(__file__).parents[2]
-CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/root"}
+# not root's own home: his .my.cnf or .pgpass must play no part
+CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/nowhere"}
 PLACES = {
-    "/root": "root",
     "/var/tmp": "root",
     "/var/lib/mysql": "mysql",
     "/run/mysqld": "mysql",
