@@ -1,4 +1,4 @@
-"""Reach the peer: start syncr-receive there, over ssh or under another root prefix, and greet it."""
+"""Reach the peer: start a program of ours there, over ssh or under another root prefix, and greet it."""
 
 import os
 import subprocess
@@ -30,8 +30,10 @@ def hello(node: Node, files: AnySet) -> dict[str, Any]:
     }
 
 
-def ssh_command(node: Node, set_name: str) -> list[str]:
-    """Return the argv that reaches the peer: pinned host key, our key alone, one connection kept for a minute."""
+def ssh_command(node: Node, *asked: str) -> list[str]:
+    """Return the argv that starts what is asked on the peer, as its forced command allows: `syncr-receive SET` or
+    `hotsync-slave WORD`. Pinned host key, our key alone, one connection kept for a minute.
+    """
     options = {
         "BatchMode": "yes",
         "IdentitiesOnly": "yes",
@@ -50,20 +52,29 @@ def ssh_command(node: Node, set_name: str) -> list[str]:
     }
     words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
     host = node.peer.partition(":")[2]
-    return ["ssh", "-F", "none", *words, "-p", str(node.ssh_port), "-l", node.ssh_user, host, "syncr-receive", set_name]
+    return ["ssh", "-F", "none", *words, "-p", str(node.ssh_port), "-l", node.ssh_user, host, *asked]
+
+
+def program(name: str) -> str:
+    """Return where a program of ours is on this disk."""
+    return os.path.realpath(os.path.join(os.path.dirname(__file__), "../../bin", name))
 
 
 def spawn(node: Node, set_name: str) -> subprocess.Popen[bytes]:
-    """Start the peer's end with its standard streams in our hands."""
+    """Start the peer's end of a conversation with its standard streams in our hands."""
+    return start(node, "syncr-receive", set_name)
+
+
+def start(node: Node, *asked: str) -> subprocess.Popen[bytes]:
+    """Start what is asked on the peer, with its standard streams in our hands. Raises Later when that cannot be."""
     kind, _, where = node.peer.partition(":")
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
     if kind == "local":
-        program = os.path.realpath(os.path.join(os.path.dirname(__file__), "../../bin/syncr-receive"))
-        command = [program, set_name]
+        command = [program(asked[0]), *asked[1:]]
         environment["HOTPAIR_ROOT"] = where
     else:
         paths.make_private(paths.runtime())
-        command = ssh_command(node, set_name)
+        command = ssh_command(node, *asked)
     try:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, env=environment

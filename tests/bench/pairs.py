@@ -109,7 +109,7 @@ class Bench:
 
     def rsh(self, kept: bool) -> str:
         """Return rsync's remote shell: hotpair's own ssh with another key; kept=False: without a kept connection."""
-        argv = peer.ssh_command(NODE, "etc")
+        argv = peer.ssh_command(NODE, "syncr-receive", "etc")
         words = [word.replace("/run/hotpair/ssh-", "/run/bench-") for word in argv[: argv.index("-p")]]
         if not kept:
             words = [word.replace("ControlMaster=auto", "ControlMaster=no") for word in words]

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from hotpair import archive, config, large, log, run, tasks, watch
+from hotpair import archive, config, large, log, peer, run, tasks, watch
 from hotpair.exits import Fail, Refused, UsageFail
 from hotpair.receive import Reception
 from hotpair.wire import Wire
@@ -17,9 +17,11 @@ sshd starts this as the forced command of the peer's key, in /root/.ssh/authoriz
 
 The set then comes from SSH_ORIGINAL_COMMAND, which may say `syncr-receive SET` and nothing else. It decides, stages
 and applies what the peer proposes; only paths of its own configuration are ever written.
+`hotsync-slave role`, `hotsync-slave door` and `hotsync-slave hand-over` may be asked for as well.
 
 exit: 0 done, 76 refused, 75 the peer went away, 78 configuration, 64 usage"""
 _ORIGINAL = re.compile(r"syncr-receive ([a-z0-9-]+)")
+_SLAVE = re.compile(r"hotsync-slave (role|door|hand-over)")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,6 +29,10 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) in (["--help"], ["-h"]):
         print(USAGE)
         return os.EX_OK
+    other = _SLAVE.fullmatch(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+    if other:
+        program = peer.program("hotsync-slave")
+        os.execv(program, [program, other[1]])
     set_name = _set_name(argv)
     wire = Wire(0, 1, 60.0)
     try:
@@ -52,7 +58,10 @@ def _set_name(argv: Sequence[str]) -> str:
         raise UsageFail("one word is wanted, a set", "see `syncr-receive --help`")
     match = _ORIGINAL.fullmatch(asked)
     if match is None:
-        raise Refused(f"the peer asked for {asked[:80]!r}", "this key starts `syncr-receive SET` only")
+        raise Refused(
+            f"the peer asked for {asked[:80]!r}",
+            "this key starts `syncr-receive SET` only",
+        )
     return match[1]
 
 
