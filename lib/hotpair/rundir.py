@@ -25,17 +25,21 @@ def programs(directory: str) -> list[str]:
 
 
 def run(
-    directory: str, names: Sequence[str], words: Sequence[str], facts: dict[str, str], timeout: float
+    directory: str,
+    names: Sequence[str],
+    words: Sequence[str],
+    facts: dict[str, str],
+    timeout: float,
+    record: int | None = None,
 ) -> Iterator[Ran]:
     """Run these programs of /etc/hotpair/DIRECTORY with the same words, one after the other, whatever became of it.
 
     facts: what their environment says besides PATH, LANG and HOME. timeout: seconds, for each.
-    One that others could write is not run, and that is its failure.
+    record: a descriptor for `child.survivor`. One that others could write is not run, and that is its failure.
     """
     for name in names:
         program = f"{paths.config_file(directory)}/{name}"
         why = ini.untrusted(program)
-        failure = (
-            f"not run, because {why}" if why else child.run([program, *words], child.environment(**facts), timeout)
-        )
+        environment = child.environment(**facts)
+        failure = f"not run, because {why}" if why else child.run([program, *words], environment, timeout, b"", record)
         yield Ran(name, failure)

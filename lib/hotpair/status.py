@@ -103,7 +103,11 @@ def collect(configuration: Config) -> Status:
         me = role.Role("unknown", 0)
         remarks.append(Remark(CRITICAL, "", "", "role", 0.0, fail.message, fail.remedy))
     sets = tuple(_set(configuration, name) for name in configuration.sets)
-    if not sets:
+    if configuration.hotsync:
+        from hotpair.failover import standing
+
+        remarks += standing.remarks(configuration, me)
+    elif not sets:
         what, remedy = "no set is configured", "write [files NAME] in hotpair.ini"
         remarks.append(Remark(WARNING, "", "", "empty", 0.0, what, remedy))
     return Status(

@@ -39,19 +39,19 @@ def ask(node: Node) -> PeerRole | None:
     assert process.stdin and process.stdout
     try:
         process.stdin.close()
-        return parse(_answer(process.stdout.fileno(), node.connect_timeout + START))
+        return parse(first_line(process.stdout.fileno(), node.connect_timeout + START, MOST))
     finally:
         peer.close(process)
 
 
-def _answer(fd: int, seconds: float) -> bytes:
-    """Return the first line of an answer, b"" when none comes in time."""
+def first_line(fd: int, seconds: float, most: int) -> bytes:
+    """Return the first line of an answer, b"" when none comes in time; more than the most is cut off."""
     text, until = b"", time.monotonic() + seconds
     with open(fd, "rb", buffering=0, closefd=False) as file:
-        while b"\n" not in text and len(text) <= MOST:
+        while b"\n" not in text and len(text) <= most:
             if not select.select([fd], [], [], max(until - time.monotonic(), 0))[0]:
                 return b""
-            some = file.read(MOST)
+            some = file.read(most)
             if not some:
                 break
             text += some

@@ -1,0 +1,101 @@
+"""Make this node a standby again: nothing is served any more, and what the other one has not seen is kept aside."""
+
+import os
+from typing import Any
+
+from hotpair import locks, log, paths, rundir
+from hotpair.config import Config
+from hotpair.failover import address, gate, notes, peer_role, role, services, steps, takeover, unseen
+from hotpair.failover.role import MASTER, STANDBY, Role
+from hotpair.failover.steps import Stopped
+
+AGAIN = "mend that, then `hotsync-slave demote` again"
+
+
+def demote(configuration: Config, by: str, reason: str = "") -> dict[str, Any]:
+    """Stop serving, keep aside what was written since the last complete push, and be standby of the peer's epoch.
+
+    Each step may run again after it was cut short. Raises Stopped at the one that cannot be done.
+    """
+    with takeover.alone():
+        mine, found = peer_role.settle(configuration)
+        if mine.role == STANDBY and mine.reason != gate.FENCED:
+            return {"epoch": mine.epoch, "already": True}
+        withdraw(configuration, mine.epoch)
+        dumps = _dump(configuration, mine.epoch)
+        stop_services(configuration)
+        note = _keep(configuration, mine)
+        note["dumps"] = dumps
+        notes.write(notes.UNSEEN, note)
+        become_standby(max(mine.epoch, found.epoch if found else 0), by, reason)
+        return note
+
+
+def withdraw(configuration: Config, epoch: int) -> None:
+    """Run demote.d, and give the addresses back: from now on nobody comes in through them."""
+    steps.hooks(configuration, "demote.d", (str(epoch),))
+    for line in configuration.failover.address:
+        if failed := address.drop(line):
+            raise Stopped(f"address {line}: {failed}", AGAIN)
+
+
+def stop_services(configuration: Config) -> None:
+    """Stop [failover] services, the last one first."""
+    for unit in reversed(configuration.failover.services):
+        if failed := services.stop(unit, configuration.failover.hook_timeout):
+            raise Stopped(f"service {unit}: {failed}", AGAIN)
+
+
+def become_standby(epoch: int, by: str, reason: str) -> None:
+    """Save the new role: from now on pushes of that epoch come in."""
+    with locks.state(gate.LOCK):
+        role.become(STANDBY, epoch, by=by, reason=reason)
+    notes.forget(notes.SERVED)
+    log.notice(f"standby of epoch {epoch}, by {by}")
+
+
+def _dump(configuration: Config, epoch: int) -> list[str]:
+    """Have the plugins of hotsync.d dump their databases aside, and return what failed: a server may be gone."""
+    if configuration.hotsync is None:
+        return []
+    place = paths.make_private(paths.state("hotsync", "unseen", f"{epoch}-dumps"))
+    lists = [f"{place}/.include", f"{place}/.exclude"]
+    for path in lists:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    facts = {
+        "HOTPAIR_NODE": configuration.node.name,
+        "HOTPAIR_DUMPS": place,
+        "HOTPAIR_DATABASES": configuration.hotsync.databases,
+    }
+    try:
+        names = rundir.programs("hotsync.d")
+    except FileNotFoundError:
+        names = []
+    ran = rundir.run("hotsync.d", names, lists, facts, configuration.hotsync.plugin_timeout)
+    failures = [f"hotsync.d/{one.name}: {one.failure}" for one in ran if one.failure]
+    for path in lists:
+        os.unlink(path)
+    return failures
+
+
+def _keep(configuration: Config, mine: Role) -> dict[str, Any]:
+    """Keep aside what was written since the last complete push, or since this node was made master when none was."""
+    if configuration.hotsync is None:
+        return {}
+    from hotpair.hotsync import lists
+
+    masters = [one for one in role.history() if one.role == MASTER]
+    since = masters[-1].since if masters else 0.0
+    pushed = notes.read(notes.SENT).get("last_complete_start")
+    moment = max(since, pushed) if isinstance(pushed, int | float) else since
+    return unseen.keep(lists.accepted(configuration.hotsync), moment, mine.epoch)
+
+
+def report(note: dict[str, Any]) -> list[str]:
+    """Return what a demotion kept aside, as lines for a person."""
+    if note.get("already"):
+        return [f"this node is a standby of epoch {note['epoch']} already"]
+    lines = [log.escape(path) for path in note.get("files", ())]
+    lines += [f"not dumped: {failure}" for failure in note.get("dumps", ())]
+    where = f" in {note['directory']}" if note.get("files") else ""
+    return [*lines, f"{len(note.get('files', ()))} files that the other node has not seen are kept{where}"]
