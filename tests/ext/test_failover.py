@@ -292,6 +292,22 @@ def test_a_node_that_was_master_itself_since_does_not_load_older_data(both: Both
     assert both.alpha.text("/rows") == "newest\n" and me() == ("master", 2)
 
 
+def test_a_promotion_that_a_reboot_cut_short_starts_the_services_again_and_loads_what_it_had_not(both: Both) -> None:
+    both.lose_alpha()
+    both.on(both.beta)
+    both.beta.script("/etc/hotpair/restore.d/10-db", "#!/bin/sh\nexit 3\n")
+    with pytest.raises(steps.Stopped, match="dumps"):
+        promote()
+    both.beta.furnish()
+    both.patch.setattr(role, "boot_id", lambda: "next")
+    with pytest.raises(steps.Stopped, match="nobody says that the master is dead"):  # it may have come back
+        promote(Order("test"))
+    promote()
+    assert me() == ("master", 3) and role.current().serving
+    assert both.beta.trace() == ["start db", "start web", "start db", "start web", "load", "promote 3"]
+    assert both.beta.text("/rows") == "rows of alpha\n"
+
+
 class Killer:
     """Kill this process before its n-th change of anything."""
 
@@ -367,6 +383,7 @@ def test_what_a_killed_promotion_left_running_is_waited_for(both: Both) -> None:
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as second:
         record = both.beta.root / "var/lib/hotpair/hotsync/hook.pid"
         wait_for(lambda: _reads(second.pid, record))
+        time.sleep(0.5)  # time to start another one, if it did not wait
         both.beta.live("/go").touch()
         assert second.wait(30) == 0
     assert both.beta.trace()[2:6] == ["begin", "end", "begin", "end"]

@@ -76,7 +76,10 @@ def unfinished(record: dict[str, Any], mine: Role) -> bool:
 def _forget_former_boot(record: dict[str, Any], mine: Role) -> None:
     """Have what a reboot undid done again: what runs, and the certainty of being the master."""
     if record.get("boot") != role.boot_id():
-        gone = ("doors", "services", "address", *(() if mine.serving else ("preflight", "fence", "role")))
+        gone = ["doors", "services", "address"]
+        if not mine.serving:  # the old master may have come back meanwhile
+            gone += ["preflight", "fence", "role"]
+            record["reason"] = ""
         record["done"] = {name: seconds for name, seconds in record["done"].items() if name not in gone}
         record["boot"] = role.boot_id()
 
