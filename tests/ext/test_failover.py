@@ -16,7 +16,7 @@ from hotpair import child, config, watch
 from hotpair.exits import Refused
 from hotpair.failover import demotion, follow, gate, handover, notes, peer_role, role, standing, steps, takeover
 from hotpair.failover.takeover import Order
-from hotpair.hotsync import backup
+from hotpair.hotsync import backup, inventory
 from tests.ext.twonodes import BIN, Node
 
 SECTIONS = """[hotsync]
@@ -81,6 +81,7 @@ class Both:
         with self.on(self.alpha):
             role.begin("master")
             role.confirm()
+        monkeypatch.setattr(inventory, "packages", lambda: "")  # which takes seconds to ask
         self.push()
 
     def on(self, node: Node) -> pytest.MonkeyPatch:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from hotpair import config, log, paths
-from hotpair.config import Config
-from hotpair.exits import ConfigFail, Fail
-from hotpair.failover import gate, notes, peer_role, role
+from hotpair import config, log
+from hotpair import options as values
+from hotpair.exits import Fail
+from hotpair.failover import answers, notes, role
 from hotpair.failover.role import Role
 
 EPILOG = """`hotsync-slave COMMAND --help` has examples. Without a command it says what this node is.
@@ -40,15 +40,6 @@ class Command(NamedTuple):
     examples: str
 
 
-def _configured() -> Config:
-    """Return the configuration, which has a [hotsync]; the node has a role from then on."""
-    configuration = config.load()
-    if configuration.hotsync is None:
-        raise ConfigFail(f"{paths.config_file('hotpair.ini')}: no section [hotsync]", "write one on both nodes")
-    role.begin(configuration.hotsync.role)
-    return configuration
-
-
 def _say(lines: Sequence[str], found: Any, as_json: bool) -> int:
     if as_json:
         print(json.dumps(found, indent=1))
@@ -58,74 +49,7 @@ def _say(lines: Sequence[str], found: Any, as_json: bool) -> int:
     return os.EX_OK
 
 
-# What the machine calls
-
-
-def _gate(_: argparse.Namespace) -> int:
-    from hotpair.hotsync import refusal
-
-    log.person = False
-    try:
-        configuration = config.load()
-        if configuration.hotsync is None:
-            raise gate.Closed("no section [hotsync] in hotpair.ini there", "write one")
-        gate.serve(configuration.hotsync.role)
-    except Fail as fail:
-        log.notice(f"push refused: {fail}")
-        refusal.tell(log.escape(str(fail)))
-        return gate.Closed.code
-    return os.EX_OK
-
-
-def _landed(_: argparse.Namespace) -> int:
-    log.person = False
-    gate.landed()
-    return os.EX_OK
-
-
-def _role(_: argparse.Namespace) -> int:
-    configuration = config.load()
-    if configuration.hotsync:
-        role.begin(configuration.hotsync.role)
-    print(peer_role.words(configuration.node.name), flush=True)
-    return os.EX_OK
-
-
-def _door(_: argparse.Namespace) -> int:
-    from hotpair.hotsync import doors
-
-    log.person = False
-    doors.serve(_configured())
-    return os.EX_OK
-
-
-def _doors(_: argparse.Namespace) -> int:
-    from hotpair.failover import takeover
-    from hotpair.hotsync import doors
-
-    log.person = False
-    configuration = config.load()
-    if configuration.hotsync:
-        takeover.minute(configuration)
-        doors.open(configuration)
-    return os.EX_OK
-
-
-def _hand_over(_: argparse.Namespace) -> int:
-    from hotpair.failover import handover
-
-    log.person = False
-    print(handover.answer(_configured()), flush=True)
-    return os.EX_OK
-
-
-def _follow(options: argparse.Namespace) -> int:
-    from hotpair.failover import follow
-
-    log.person = False
-    _configured()
-    follow.follow(options.fifo)
-    return os.EX_OK
+# What a person calls
 
 
 def _run_if_master(options: argparse.Namespace) -> int:
@@ -134,7 +58,22 @@ def _run_if_master(options: argparse.Namespace) -> int:
     return os.EX_OK
 
 
-# What a person calls
+def _prepare(_: argparse.Namespace) -> int:
+    from hotpair.failover import equipping
+
+    return equipping.prepare()
+
+
+def _rehearse(options: argparse.Namespace) -> int:
+    from hotpair.failover import equipping
+
+    return equipping.rehearse_it(options.cron, options.json)
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from hotpair.failover import equipping
+
+    return equipping.restore(options.number, options.directory, options.json)
 
 
 def _promote(options: argparse.Namespace) -> int:
@@ -146,21 +85,21 @@ def _promote(options: argparse.Namespace) -> int:
     if options.dry_run:
         lines = takeover.planned(config.load(), order)
         return _say(lines, lines, options.json)
-    record = takeover.promote(_configured(), order, tell=log.notice)
+    record = takeover.promote(answers.configured(), order, tell=log.notice)
     return _say(takeover.report(record), record, options.json)
 
 
 def _demote(options: argparse.Namespace) -> int:
     from hotpair.failover import demotion
 
-    note = demotion.demote(_configured(), "hotsync-slave demote", options.reason or "")
+    note = demotion.demote(answers.configured(), "hotsync-slave demote", options.reason or "")
     return _say(demotion.report(note), note, options.json)
 
 
 def _failback(options: argparse.Namespace) -> int:
     from hotpair.failover import handover, takeover
 
-    record = handover.failback(_configured(), "hotsync-slave failback")
+    record = handover.failback(answers.configured(), "hotsync-slave failback")
     return _say(takeover.report(record), record, options.json)
 
 
@@ -176,7 +115,25 @@ DEAD = Argument(
 SKIP = Argument(
     ("--skip",), {"action": "append", "metavar": "STEP", "help": "go on without a step that cannot be done; repeatable"}
 )
+CRON = Argument(("--cron",), {"action": "store_true", "help": "on a standby alone; say nothing but by mail and log"})
+NUMBER = Argument(
+    ("--number",),
+    {"type": values.number, "default": 0, "metavar": "N", "help": "a kept backup; 1 is the newest of them"},
+)
+DIRECTORY = Argument(("directory",), {"metavar": "DIRECTORY", "help": "where to; / is this node itself"})
 COMMANDS = {
+    "prepare": Command(
+        "make the users and install the packages of the master that are missing here",
+        (),
+        _prepare,
+        "  hotsync-slave prepare",
+    ),
+    "rehearse": Command(
+        "find out whether a promotion would work, and how long it would take: exit 0 well, 1 warnings, 2 not",
+        (CRON, JSON),
+        _rehearse,
+        "  hotsync-slave rehearse",
+    ),
     "promote": Command(
         "make this standby the master, or go on where that stopped",
         (DEAD, SKIP, DRY, JSON),
@@ -195,6 +152,12 @@ COMMANDS = {
         _failback,
         "  hotsync-slave failback",
     ),
+    "restore": Command(
+        "unpack a configuration backup",
+        (NUMBER, JSON, DIRECTORY),
+        _restore,
+        "  hotsync-slave restore /root/look\n  hotsync-slave restore --number 2 /",
+    ),
     "run-if-master": Command(
         "run a command where this node is the master, else do nothing",
         (ARGV,),
@@ -202,15 +165,29 @@ COMMANDS = {
         "  0 4 * * * root hotsync-slave run-if-master /usr/local/sbin/bill-customers",
     ),
     "doors": Command(
-        "cron: open the door, and hear the other node after a reboot", (), _doors, "  hotsync-slave doors"
+        "cron: open the door, and hear the other node after a reboot",
+        (),
+        answers.every_minute,
+        "  * * * * * root hotsync-slave doors",
     ),
-    "follow": Command("keepalived: promote and demote as it says", (FIFO,), _follow, "  hotsync-slave follow FIFO"),
-    "gate": Command("rsync's daemon: may this push come in", (), _gate, "  early exec = hotsync-slave gate"),
-    "landed": Command("rsync's daemon: a push has ended", (), _landed, "  post-xfer exec = hotsync-slave landed"),
-    "role": Command("the other node: what is this one", (), _role, "  ssh PEER hotsync-slave role"),
-    "door": Command("the other node: rsync's daemon for one push", (), _door, "  ssh PEER hotsync-slave door"),
+    "follow": Command(
+        "keepalived: promote and demote as it says",
+        (FIFO,),
+        answers.follow_keepalived,
+        "  notify_fifo_script hotsync-slave follow",
+    ),
+    "gate": Command(
+        "rsync's daemon: may this push come in", (), answers.answer_gate, "  early exec = hotsync-slave gate"
+    ),
+    "landed": Command(
+        "rsync's daemon: a push has ended", (), answers.answer_landed, "  post-xfer exec = hotsync-slave landed"
+    ),
+    "role": Command("the other node: what is this one", (), answers.answer_role, "  ssh PEER hotsync-slave role"),
+    "door": Command(
+        "the other node: rsync's daemon for one push", (), answers.answer_door, "  ssh PEER hotsync-slave door"
+    ),
     "hand-over": Command(
-        "the other node: be standby in its favour", (), _hand_over, "  ssh PEER hotsync-slave hand-over"
+        "the other node: be standby in its favour", (), answers.answer_hand_over, "  ssh PEER hotsync-slave hand-over"
     ),
 }
 

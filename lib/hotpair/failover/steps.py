@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hotpair import child, locks, paths, rundir
+from hotpair import child, locks, log, paths, rundir
 from hotpair.config import Config
 from hotpair.exits import ConfigFail, Fail
 from hotpair.failover import address, fence, gate, notes, peer_role, role, services
@@ -52,6 +52,8 @@ def preflight(work: Work) -> str:
         )
     seen = [one.epoch for one in role.history()] + [notes.read(notes.PEER).get("epoch", 0)]
     work.record["epoch"] = max(seen + ([found.epoch] if found else [])) + 1
+    # more than one, where a reboot cut a promotion short
+    work.record["epochs"] = [*work.record.get("epochs", ()), work.record["epoch"]]
     work.record["peer"] = found.role if found else ""
     work.record.setdefault("own", own_is_newest())  # a promotion cut short by a reboot knows better
     work.record.setdefault("inherited", f"inherited-{work.record['epoch']}")
@@ -141,11 +143,18 @@ def inherited(work: Work, *names: str) -> str:
 
 
 def restore_configuration(work: Work) -> str:
-    """Unpack the master's last configuration backup, but what makes this node itself."""
-    from hotpair.hotsync import backup
+    """Make this node's accounts and configuration the master's, but what makes this node itself."""
+    from hotpair.failover import equip
+    from hotpair.hotsync import backup, lists
 
-    backup.unpack(inherited(work, backup.NAME), paths.root())
-    return ""
+    settings, said = work.configuration.hotsync, list[str]()
+    assert settings
+    archive, epoch = inherited(work, backup.NAME), work.record["epochs"][0]
+    timeout = work.configuration.failover.hook_timeout
+    left = equip.restore(archive, settings, lists.accepted(settings), epoch, said.append, timeout)
+    for line in left:
+        log.error(line)
+    return "; ".join([*said, f"{len(left)} things are not as they were: see the log"] if left else said)
 
 
 def start_services(work: Work) -> str:

@@ -70,7 +70,7 @@ def promote(
 
 def unfinished(record: dict[str, Any], mine: Role) -> bool:
     """Say whether a promotion has made this node master and not come to its end."""
-    return mine.role == MASTER and record.get("epoch") == mine.epoch and "ended" not in record
+    return mine.role == MASTER and mine.epoch in record.get("epochs", ()) and "ended" not in record
 
 
 def _forget_former_boot(record: dict[str, Any], mine: Role) -> None:
@@ -151,7 +151,7 @@ def minute(configuration: Config) -> None:
     A master that has booted starts its services once it is sure that it still is the master.
     """
     mine = role.begin(configuration.hotsync.role) if configuration.hotsync else role.current()
-    if mine.role == MASTER and not mine.serving:
+    if mine.role == MASTER and not mine.serving or mine.serving and notes.read(notes.SENT).get("failing_since"):
         mine, _ = peer_role.settle(configuration)
     lines = configuration.failover.address
     if mine.reason == gate.FENCED:
