@@ -126,7 +126,7 @@ install:
 	for page in docs/man/*.[58]; do
 	    [ ! -e "$$page" ] || put 644 "$$page" "$$share/man/man$${page##*.}/$${page##*/}"
 	done
-	for template in cron.d/* incron.d/*; do
+	for template in cron.d/* incron.d/* etc/keepalived/*; do
 	    [ -e "$$template" ] || continue
 	    put 644 "$$template" "$$share/doc/hotpair/$$template"
 	    sed -i "s|@SBINDIR@|$$PREFIX/sbin|g" "$$share/doc/hotpair/$$template"

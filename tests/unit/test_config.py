@@ -9,6 +9,7 @@ from iniconfig import IniConfig
 
 from hotpair import config, filesset, globs, paths, rsync_options, treeset
 from hotpair.exits import ConfigFail
+from hotpair.failover import settings as failover
 from hotpair.filesset import FilesSet
 from hotpair.options import Option
 from hotpair.owners import SAME, Owners
@@ -568,6 +569,7 @@ every_kind = pytest.mark.parametrize(
         pytest.param("node", "[node]", config.NODE, {"name", "peer"}, id="node"),
         pytest.param("files etc", "[files NAME]", filesset.OPTIONS, {"paths"}, id="files"),
         pytest.param("tree home", "[tree NAME]", treeset.OPTIONS, {"root"}, id="tree"),
+        pytest.param("failover", "[failover]", failover.OPTIONS, set(), id="failover"),
     ],
 )
 
@@ -578,7 +580,7 @@ def test_the_shipped_file_is_sound_with_every_option_switched_on(write: Write) -
 
 
 def test_the_shipped_file_has_a_section_of_each_kind() -> None:
-    assert list(IniConfig(str(SHIPPED), _uncommented()).sections) == ["node", "files etc", "tree home"]
+    assert list(IniConfig(str(SHIPPED), _uncommented()).sections) == ["node", "files etc", "tree home", "failover"]
 
 
 @every_kind
@@ -605,10 +607,13 @@ def test_every_option_of_the_shipped_file_is_explained() -> None:
             assert paragraph.startswith("# ") or paragraph.startswith("[node]"), paragraph
 
 
+KINDS = (config.NODE, filesset.OPTIONS, treeset.OPTIONS, failover.OPTIONS)
+
+
 def test_the_shipped_file_says_of_every_option_without_a_default_what_nothing_means() -> None:
     for paragraph in SHIPPED.read_text().split("\n\n"):
         for key in re.findall(r"^#([a-z-]+) =", paragraph, re.MULTILINE):
-            if any(key in kind and not kind[key].default for kind in (config.NODE, filesset.OPTIONS, treeset.OPTIONS)):
+            if any(key in kind and not kind[key].default for kind in KINDS):
                 assert "efault" in paragraph, key
 
 
