@@ -69,7 +69,7 @@ def take(line: str) -> str:
 def _somebody_has(address: Address) -> str:
     """Return "" when no neighbour answers for the address (RFC 5227)."""
     failed = _arping(address, "-D", "-c", str(PROBES), "-w", str(PROBES + 1))
-    if failed.startswith("exit 1"):
+    if failed.partition(":")[0] == "exit 1":
         return f"another machine has {address.ip}"
     return failed
 
