@@ -201,6 +201,13 @@ def test_a_master_that_has_rebooted_serves_again_when_the_peer_is_standby_and_no
     assert standing.may_push(config.load()) == "" and "role" not in remarks()
 
 
+def test_a_master_that_has_rebooted_needs_no_new_epoch_to_serve_when_the_peer_is_standby(both: Both) -> None:
+    both.on(both.alpha)
+    both.patch.setattr(role, "boot_id", lambda: "next")
+    assert promote(Order("keepalived"))["already"]
+    assert me() == ("master", 1) and role.current().serving and both.alpha.trace() == ["start db", "start web"]
+
+
 def test_a_command_for_the_master_runs_there_alone(both: Both) -> None:
     said = both.alpha.run("hotsync-slave", "run-if-master", "echo", "-n", "ran")
     assert (said.code, said.out) == (0, "ran")

@@ -53,7 +53,7 @@ def promote(
     with alone():
         record, mine = notes.read(notes.PROMOTION), role.current()
         if not unfinished(record, mine):
-            if mine.serving:
+            if _is_master(configuration, mine):
                 return {"epoch": mine.epoch, "already": True}
             record = {"begun": time.time(), "by": order.by, "reason": order.reason, "done": {}, "said": {}}
         _forget_former_boot(record, mine)
@@ -66,6 +66,16 @@ def promote(
         notes.write(notes.PROMOTION, record)
         log.notice(f"promoted to master of epoch {record['epoch']} in {record['ended'] - record['begun']:.0f} s")
         return record
+
+
+def _is_master(configuration: Config, mine: Role) -> bool:
+    """Say whether this node is the master already; one that has rebooted asks the peer, and serves again."""
+    if mine.role != MASTER or mine.serving:
+        return mine.serving
+    mine, _ = peer_role.settle(configuration)
+    if mine.serving:
+        serve(configuration)
+    return mine.serving
 
 
 def unfinished(record: dict[str, Any], mine: Role) -> bool:
