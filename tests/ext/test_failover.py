@@ -36,6 +36,7 @@ echo "$1 {name}" >> {root}/trace
 case $1 in start) echo up ;; *) echo down ;; esac > {root}/{name}.is
 """
 HOOK = '#!/bin/sh\necho "{what} $*" >> {root}/trace\n'
+OLD = time.time() - 3 * 3600
 DEAD = Order("test", "it burns", dead=True)
 
 
@@ -78,16 +79,15 @@ class Both:
         for node, role_ in ((self.alpha, "master"), (self.beta, "standby")):
             node.sections(role_)
             node.furnish()
-        with self.on(self.alpha):
-            role.begin("master")
-            role.confirm()
+        self.on(self.alpha)
+        role.begin("master")
+        role.confirm()
         monkeypatch.setattr(inventory, "packages", lambda: "")  # which takes seconds to ask
         self.push()
 
-    def on(self, node: Node) -> pytest.MonkeyPatch:
+    def on(self, node: Node) -> None:
         """Be on a node, for what is done in this process."""
         self.patch.setenv("HOTPAIR_ROOT", str(node.root))
-        return _Nothing()
 
     def push(self) -> None:
         """Have alpha's data on beta as a complete push leaves it there."""
@@ -107,12 +107,6 @@ class Both:
 
     def alpha_is_back(self) -> None:
         (self.alpha.root / "etc/hotpair/away").rename(self.alpha.root / "etc/hotpair/hotpair.ini")
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -478,6 +472,34 @@ def test_an_old_master_that_comes_back_is_demoted_with_the_epoch_of_the_new_one(
     said = both.alpha.run("hotsync-slave", "demote")
     assert said.code == 0 and "/srv/unseen" in said.out
     assert gate.decide(role.current(), pushed).accepted and both.alpha.is_("db") == "down"
+    assert both.alpha.trace()[0] == "demote 1" and me() == ("standby", 2)
+
+
+def test_keepalived_demotes_a_master_that_has_already_heard_of_a_later_one(both: Both) -> None:
+    both.on(both.alpha)
+    gate.hear(role.current(), {"node": "beta", "role": "master", "epoch": 2})
+    assert follow.become("BACKUP") == ""
+    assert both.alpha.trace() == ["demote 1", "stop web", "stop db"] and role.current().reason != gate.FENCED
+
+
+@pytest.mark.parametrize(
+    "role_, name, known, kind",
+    [
+        ("master", notes.SENT, {"last_complete": OLD}, "no complete push since then"),
+        ("master", notes.SENT, {}, "the standby has had no complete push"),
+        ("master", notes.SENT, {"failing_since": OLD, "failure": "rsync 23"}, "hotsync fails: rsync 23"),
+        ("standby", notes.RECEIVED, {"begun": 5e9, "complete": {"begun": OLD}}, "come in since then"),
+        ("standby", notes.RECEIVED, {}, "no complete push has come in"),
+    ],
+)
+def test_status_says_on_both_nodes_that_the_standby_falls_behind(
+    both: Both, role_: str, name: str, known: dict[str, Any], kind: str
+) -> None:
+    both.on(both.alpha if role_ == "master" else both.beta)
+    assert remarks() == {}
+    both.patch.setattr(role, "current", lambda: role.Role(role_, 1, OLD, "test", "", role.boot_id()))
+    notes.write(name, known)
+    assert kind in remarks()["hotsync"]
 
 
 def hotsync_that(both: Both, code: int) -> None:

@@ -21,10 +21,11 @@ def demote(configuration: Config, by: str, reason: str = "") -> dict[str, Any]:
         mine, found = peer_role.settle(configuration)
         if mine.role == STANDBY and mine.reason != gate.FENCED:
             return {"epoch": mine.epoch, "already": True}
-        withdraw(configuration, mine.epoch)
-        dumps = _dump(configuration, mine.epoch)
+        last = _last_mastership(mine)
+        withdraw(configuration, last.epoch)
+        dumps = _dump(configuration, last.epoch)
         stop_services(configuration)
-        note = _keep(configuration, mine)
+        note = _keep(configuration, last)
         note["dumps"] = dumps
         notes.write(notes.UNSEEN, note)
         become_standby(max(mine.epoch, found.epoch if found else 0), by, reason)
@@ -78,17 +79,20 @@ def _dump(configuration: Config, epoch: int) -> list[str]:
     return failures
 
 
-def _keep(configuration: Config, mine: Role) -> dict[str, Any]:
+def _last_mastership(mine: Role) -> Role:
+    """Return the role that ends: a master that heard of a later one is a standby already."""
+    return next((one for one in reversed(role.history()) if one.role == MASTER), mine)
+
+
+def _keep(configuration: Config, last: Role) -> dict[str, Any]:
     """Keep aside what was written since the last complete push, or since this node was made master when none was."""
     if configuration.hotsync is None:
         return {}
     from hotpair.hotsync import lists
 
-    masters = [one for one in role.history() if one.role == MASTER]
-    since = masters[-1].since if masters else 0.0
     pushed = notes.read(notes.SENT).get("last_complete_start")
-    moment = max(since, pushed) if isinstance(pushed, int | float) else since
-    return unseen.keep(lists.accepted(configuration.hotsync), moment, mine.epoch)
+    moment = max(last.since, pushed) if isinstance(pushed, int | float) else last.since
+    return unseen.keep(lists.accepted(configuration.hotsync), moment, last.epoch)
 
 
 def report(note: dict[str, Any]) -> list[str]:

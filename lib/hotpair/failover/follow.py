@@ -7,7 +7,7 @@ import time
 
 from hotpair import config, log
 from hotpair.exits import Fail
-from hotpair.failover import demotion, role, takeover
+from hotpair.failover import demotion, gate, role, takeover
 from hotpair.failover.takeover import Order
 
 LINE = re.compile(rb'(?:INSTANCE|GROUP) "([^"]*)" (MASTER|BACKUP|FAULT|STOP)\b.*')
@@ -55,9 +55,10 @@ def follow(fifo: str, settle: float = SETTLE, again: float = AGAIN) -> None:
 def become(wanted: str) -> str:
     """Be what keepalived says, unless this node is that already. Returns "" or why not."""
     try:
+        mine = role.current()
         if wanted == "MASTER":
             takeover.promote(config.load(), Order(BY, f"{BY} made this node MASTER"))
-        elif role.current().serving:
+        elif mine.serving or mine.reason == gate.FENCED:
             demotion.demote(config.load(), BY, f"{BY} says {wanted}")
     except Fail as fail:
         return str(fail)
