@@ -607,13 +607,13 @@ def test_every_option_of_the_shipped_file_is_explained() -> None:
             assert paragraph.startswith("# ") or paragraph.startswith("[node]"), paragraph
 
 
-KINDS = (config.NODE, filesset.OPTIONS, treeset.OPTIONS, failover.OPTIONS)
+EVERY = (config.NODE, filesset.OPTIONS, treeset.OPTIONS, failover.OPTIONS)
 
 
 def test_the_shipped_file_says_of_every_option_without_a_default_what_nothing_means() -> None:
     for paragraph in SHIPPED.read_text().split("\n\n"):
         for key in re.findall(r"^#([a-z-]+) =", paragraph, re.MULTILINE):
-            if any(key in kind and not kind[key].default for kind in KINDS):
+            if any(key in kind and not kind[key].default for kind in EVERY):
                 assert "efault" in paragraph, key
 
 
