@@ -92,7 +92,7 @@ def _promote(options: argparse.Namespace) -> int:
 def _demote(options: argparse.Namespace) -> int:
     from hotpair.failover import demotion
 
-    note = demotion.demote(answers.configured(), "hotsync-slave demote", options.reason or "")
+    note = demotion.demote(answers.configured(), "hotsync-slave demote", " ".join(options.reason))
     return _say(demotion.report(note), note, options.json)
 
 
@@ -107,7 +107,7 @@ JSON = Argument(("--json",), {"action": "store_true", "help": "print the result 
 DRY = Argument(("-n", "--dry-run"), {"action": "store_true", "help": "say what would be done, and do nothing"})
 ARGV = Argument(("argv",), {"nargs": argparse.REMAINDER, "metavar": "CMD", "help": "a command and its words"})
 FIFO = Argument(("fifo",), {"metavar": "FIFO", "help": "keepalived's notify_fifo"})
-REASON = Argument(("reason",), {"nargs": "?", "metavar": "REASON", "help": "goes into the history of roles"})
+REASON = Argument(("reason",), {"nargs": "*", "metavar": "REASON", "help": "goes into the history of roles"})
 DEAD = Argument(
     ("--master-is-dead",),
     {"dest": "reason", "metavar": "REASON", "help": "how you know that the old master does nothing any more"},
@@ -144,7 +144,7 @@ COMMANDS = {
         "make this master a standby, and keep aside what the other node has not seen",
         (REASON, JSON),
         _demote,
-        "  hotsync-slave demote 'back after the repair'",
+        "  hotsync-slave demote back after the repair",
     ),
     "failback": Command(
         "change places: have the other node hand over, and be master here",

@@ -101,10 +101,10 @@ def _do(step: Step, work: Work, without: Sequence[str]) -> None:
     except Fail as fail:
         record.update(failed=step.name, failure=str(fail))
         notes.write(notes.PROMOTION, record)
-        again = "`hotsync-slave promote` goes on there"
+        again = "; `hotsync-slave promote` goes on there" if "role" in record["done"] else ""
         if not step.fixed:
             again += f", and without it by --skip {step.name}"
-        raise steps.Stopped(f"{step.name}: {fail.message}", f"{fail.remedy or 'mend that'}; {again}") from fail
+        raise steps.Stopped(f"{step.name}: {fail.message}", f"{fail.remedy or 'mend that'}{again}") from fail
     record["done"][step.name] = round(time.monotonic() - begun, 3)
     record.pop("failed", None)
     record.pop("failure", None)
