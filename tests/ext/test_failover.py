@@ -57,7 +57,7 @@ class FailoverNode(Node):
             self.script(f"/etc/init.d/{name}", SERVICE.replace("{name}", name))
         for what in ("promote", "demote"):
             self.script(f"/etc/hotpair/{what}.d/10-trace", HOOK.replace("{what}", what))
-        loader = '#!/bin/sh\necho load >> {root}/trace\ncat "$2/rows" > {root}/rows\n'
+        loader = '#!/bin/sh\necho $1 >> {root}/trace\n[ $1 = rehearse ] || cat "$2/rows" > {root}/rows\n'
         self.script("/etc/hotpair/restore.d/10-db", loader)
 
     def trace(self) -> list[str]:
@@ -609,3 +609,42 @@ def test_a_restart_of_keepalived_demotes_nobody(both: Both, fifo: tuple[int, Any
         os.write(fifo[0], b'INSTANCE "VI_1" MASTER 100\n')
     time.sleep(0.7)
     assert me() == ("master", 2) and "demote 2" not in both.beta.trace()
+
+
+# the program
+
+
+def test_without_a_command_it_says_what_this_node_is_and_what_the_other_said(both: Both) -> None:
+    both.beta.run("hotsync-slave", "promote")  # asks
+    said = both.beta.run("hotsync-slave")
+    assert said.code == 0 and "beta is standby of epoch 1 by hotpair.ini" in said.out
+    assert "alpha last said it is master of epoch 1" in said.out
+
+
+def test_a_backup_is_restored_below_a_directory_and_nowhere_else(both: Both, tmp_path: Path) -> None:
+    (tmp_path / "look").mkdir()
+    said = both.beta.run("hotsync-slave", "restore", str(tmp_path / "look"))
+    assert said.code == 0, said
+    assert (tmp_path / "look/etc/app.conf").read_text() == "of alpha\n" and not both.beta.live("/etc/app.conf").exists()
+    assert both.beta.run("hotsync-slave", "restore", str(tmp_path / "nowhere")).code == 66
+    both.beta.write("/etc/app.conf", "of beta\n")
+    said = both.beta.run("hotsync-slave", "restore", "/")
+    assert said.code == 0 and both.beta.text("/etc/app.conf") == "of alpha\n"
+    assert list((both.beta.root / "var/lib/hotpair/hotsync").glob("before-restore-*/config.tar.xz"))
+
+
+def test_a_rehearsal_finds_what_a_promotion_would_stop_at_and_changes_nothing(both: Both) -> None:
+    archive = both.beta.root / "var/lib/hotpair/hotsync/out/config.tar.xz"
+    archive.write_bytes(archive.read_bytes()[:-9])
+    said = both.beta.run("hotsync-slave", "rehearse", "--json")
+    found = json.loads(said.out)
+    assert said.code == found["level"] == 2
+    assert "backup" in [one["topic"] for one in found["findings"] if one["level"] == "critical"]
+    assert both.beta.trace() == ["rehearse"]
+    assert both.alpha.run("hotsync-slave", "rehearse", "--cron") == (0, "", "")
+
+
+def test_a_node_without_hotsync_is_no_standby_to_be_promoted(both: Both) -> None:
+    both.beta.configure("[files x]\npaths = /srv/a\n")
+    said = both.beta.run("hotsync-slave", "promote", "--master-is-dead", "x")
+    assert said.code == 78 and "no section [hotsync]" in said.err
