@@ -15,7 +15,7 @@ N ?= 100
 SEED ?= 1
 
 PACKAGES = python3-venv rsync openssh-client openssh-server incron cron iproute2 strace acl attr procps \
-	util-linux mandoc git vim-tiny
+	stunnel4 openssl util-linux mandoc git vim-tiny
 
 # what the standby's side is tried with
 STANDBY = stunnel4 openssl mariadb-server postgresql slapd ldap-utils keepalived iputils-arping
@@ -98,9 +98,10 @@ install:
 	fi
 
 	mkdir -p "$$home" "$$DESTDIR$$PREFIX/sbin"
-	rm -rf "$$home/bin" "$$home/lib"
-	mkdir "$$home/bin" "$$home/lib"
+	rm -rf "$$home/bin" "$$home/lib" "$$home/etc"
+	mkdir "$$home/bin" "$$home/lib" "$$home/etc"
 	cp -R lib/hotpair "$$home/lib/"
+	cp -R etc/templates "$$home/etc/"
 	find "$$home/lib" -name __pycache__ -prune -exec rm -rf {} +
 	for program in bin/*; do
 	    name=$${program#bin/}

@@ -101,7 +101,7 @@ def _prepare(record: int | None) -> Callable[[], None]:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if record is not None:
-            os.pwrite(record, f"{os.getpid()} {_born(os.getpid()):>20}\n".encode(), 0)
+            sign(record)
 
     return prepare
 
@@ -207,6 +207,11 @@ def _born(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if fields[0] in b"ZX" else int(fields[19])
+
+
+def sign(record: int) -> None:
+    """Write who this process is, for `survivor`."""
+    os.pwrite(record, f"{os.getpid()} {_born(os.getpid()):>20}\n".encode(), 0)
 
 
 def survivor(record: int) -> int:

@@ -48,6 +48,19 @@ class Node:
         )
         return Said(done.returncode, *(os.fsdecode(text) for text in (done.stdout, done.stderr)))
 
+    def python(self, code: str) -> str:
+        """Run some lines against our modules as root of this node's prefix, and return what they print."""
+        begin = f"import sys; sys.path.insert(0, {str(BIN.parent / 'lib')!r}); import hotpair.packages as p; p.add()\n"
+        done = subprocess.run(
+            [sys.executable, "-IS", "-c", begin + code],
+            env={"PATH": os.environ["PATH"], "HOTPAIR_ROOT": str(self.root)},
+            capture_output=True,
+            check=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout
+
     def hotpair(self, *words: str, env: dict[str, str] | None = None) -> Said:
         return self.run("hotpair", *words, env=env)
 
