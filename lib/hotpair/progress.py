@@ -9,7 +9,7 @@ from hotpair.detect import Progress
 @contextmanager
 def shown(title: str) -> Iterator[Progress]:
     """Yield what is to be called with the paths and bytes that are done, and those there are."""
-    from rich import progress
+    from rich import console, progress
 
     columns = (
         progress.TextColumn("{task.description}"),
@@ -19,7 +19,7 @@ def shown(title: str) -> Iterator[Progress]:
         progress.TransferSpeedColumn(),
         progress.TimeRemainingColumn(),
     )
-    with progress.Progress(*columns, transient=True) as bar:
+    with progress.Progress(*columns, console=console.Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None, paths="")
 
         def report(paths: int, all_paths: int, size: int, all_sizes: int) -> None:

@@ -26,6 +26,11 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # Every 15 minutes: compare everything with the peer, for incrond loses events without a word.
 */15 * * * * root {programs}/psync --cron
 """
+COPY = """\
+# Every minute: the door for the master's pushes, where it is not open. Every 15 minutes: the master pushes.
+* * * * * root {programs}/hotsync-slave doors
+*/15 * * * * root {programs}/hotsync --cron
+"""
 
 
 def programs() -> str:
@@ -58,10 +63,10 @@ def _canary(files: AnySet, anew: bool) -> str:
     return last if last != marks.CANARY and not anew else f"{marks.CANARY}-{os.urandom(6).hex()}"
 
 
-def cron(program_dir: str) -> str:
-    """Return the text of the cron file."""
+def cron(program_dir: str, copies: bool) -> str:
+    """Return the text of the cron file. copies: there is a [hotsync]."""
     root = f"HOTPAIR_ROOT={paths.root()}\n" if paths.root() else ""
-    return CRON.format(programs=program_dir, root=root)
+    return (CRON + COPY * copies).format(programs=program_dir, root=root)
 
 
 def _tables() -> list[str]:
@@ -80,7 +85,7 @@ def plan(configuration: Config, program_dir: str) -> dict[str, str | None]:
     for path in _tables():
         if path not in known and (read(path) or "").startswith(MAKER):
             wanted[path] = None
-    wanted[paths.cron_file()] = cron(program_dir)
+    wanted[paths.cron_file()] = cron(program_dir, configuration.hotsync is not None)
     return wanted
 
 

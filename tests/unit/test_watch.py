@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from hotpair import config, folder, marks, paths, storm, watch, watched
+from hotpair import config, folder, ini, marks, paths, storm, watch, watched
 from hotpair.config import Config
 from hotpair.exits import ConfigFail
 from hotpair.filesset import FilesSet
+from hotpair.hotsync.settings import read
 
 SBIN = "/usr/local/sbin"
 SHIPPED = Path(__file__).parents[2]
@@ -74,7 +75,16 @@ def test_the_shipped_example_is_what_is_written(monkeypatch: pytest.MonkeyPatch)
     example = (SHIPPED / "incron.d/hotpair-etc").read_text().replace("@SBINDIR@", SBIN)
     assert entries(example) == entries(watch.table(files("/etc/hosts"), SBIN))
     cron = (SHIPPED / "cron.d/hotpair").read_text().replace("@SBINDIR@", SBIN)
-    assert cron.splitlines()[1:] == watch.cron(SBIN).splitlines()[1:]
+    assert cron.splitlines()[1:] == watch.cron(SBIN, copies=True).splitlines()[1:]
+
+
+def test_cron_starts_hotsync_only_where_it_is_configured(root: Path) -> None:
+    assert "/hotsync" not in (watch.plan(configured(), SBIN)[paths.cron_file()] or "")
+    section = ini.Ini("x", "[hotsync]\nrole = master\n")
+    copies = configured()._replace(hotsync=read(next(section.sections())))
+    text = watch.plan(copies, SBIN)[paths.cron_file()] or ""
+    assert f"\n* * * * * root {SBIN}/hotsync-slave doors\n" in text
+    assert f"\n*/15 * * * * root {SBIN}/hotsync --cron\n" in text
 
 
 @pytest.mark.parametrize("text", [(SHIPPED / "incron.d/hotpair-etc").read_text(), None], ids=["shipped", "written"])
