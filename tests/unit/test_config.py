@@ -11,6 +11,7 @@ from hotpair import config, filesset, globs, paths, rsync_options, treeset
 from hotpair.exits import ConfigFail
 from hotpair.failover import settings as failover
 from hotpair.filesset import FilesSet
+from hotpair.hotsync import settings as hotsync
 from hotpair.options import Option
 from hotpair.owners import SAME, Owners
 from hotpair.treeset import BigFile, Share, TreeSet
@@ -569,6 +570,7 @@ every_kind = pytest.mark.parametrize(
         pytest.param("node", "[node]", config.NODE, {"name", "peer"}, id="node"),
         pytest.param("files etc", "[files NAME]", filesset.OPTIONS, {"paths"}, id="files"),
         pytest.param("tree home", "[tree NAME]", treeset.OPTIONS, {"root"}, id="tree"),
+        pytest.param("hotsync", "[hotsync]", hotsync.OPTIONS, {"role"}, id="hotsync"),
         pytest.param("failover", "[failover]", failover.OPTIONS, set(), id="failover"),
     ],
 )
@@ -580,7 +582,8 @@ def test_the_shipped_file_is_sound_with_every_option_switched_on(write: Write) -
 
 
 def test_the_shipped_file_has_a_section_of_each_kind() -> None:
-    assert list(IniConfig(str(SHIPPED), _uncommented()).sections) == ["node", "files etc", "tree home", "failover"]
+    kinds = ["node", "files etc", "tree home", "hotsync", "failover"]
+    assert list(IniConfig(str(SHIPPED), _uncommented()).sections) == kinds
 
 
 @every_kind
@@ -607,7 +610,7 @@ def test_every_option_of_the_shipped_file_is_explained() -> None:
             assert paragraph.startswith("# ") or paragraph.startswith("[node]"), paragraph
 
 
-EVERY = (config.NODE, filesset.OPTIONS, treeset.OPTIONS, failover.OPTIONS)
+EVERY = (config.NODE, filesset.OPTIONS, treeset.OPTIONS, hotsync.OPTIONS, failover.OPTIONS)
 
 
 def test_the_shipped_file_says_of_every_option_without_a_default_what_nothing_means() -> None:
@@ -626,6 +629,7 @@ def test_the_man_page_has_every_option_with_its_default(
     found = re.split(r"^\.It Cm ", about, flags=re.MULTILINE)[1:]
     assert [entry.split("\n")[0] for entry in found] == list(options)
     for entry, (key, option) in zip(found, options.items(), strict=True):
-        said = f"\nThe default is\n.Li {option.default} .\n", f"\nThe default is\n.Pa {option.default} .\n"
+        default = " ".join(option.default.split())
+        said = f"\nThe default is\n.Li {default} .\n", f"\nThe default is\n.Pa {default} .\n"
         none = "Must be given" if key in required else "By default there is none."
         assert none in entry if not option.default else any(text in entry for text in said), entry
