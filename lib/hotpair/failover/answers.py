@@ -20,10 +20,11 @@ def configured() -> Config:
 
 def answer_gate(_: argparse.Namespace) -> int:
     """Let a push in, or tell its sender why not."""
-    from hotpair.hotsync import refusal
+    from hotpair.hotsync import doors, refusal
 
     log.person = False
     try:
+        doors.renew()
         configuration = config.load()
         if configuration.hotsync is None:
             raise gate.Closed("no section [hotsync] in hotpair.ini there", "write one")
