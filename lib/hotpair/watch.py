@@ -30,6 +30,8 @@ COPY = """\
 # Every minute: the door for the master's pushes, where it is not open. Every 15 minutes: the master pushes.
 * * * * * root {programs}/hotsync-slave doors
 */15 * * * * root {programs}/hotsync --cron
+# Every night, on the standby: whether a promotion would work.
+17 3 * * * root {programs}/hotsync-slave rehearse --cron
 """
 
 

@@ -49,6 +49,7 @@ esac
 """
 SERVERS = """\
 set -e
+rm -rf /etc/ldap/slapd.d # of this machine
 install -d -o mysql -g mysql -m 750 /var/lib/mysql
 install -d -o mysql -g mysql /run/mysqld /var/log/mysql
 mariadb-install-db --user=mysql --skip-test-db --auth-root-authentication-method=socket
@@ -111,13 +112,10 @@ class Shop:
                 os.fchmod(file.fileno(), 0o755)
                 file.write(INIT)
             self.does(node, SERVERS)
-        for node in (self.alpha, self.beta):
-            self.does(node, "hotpair tables && hotsync-slave doors")
         self.does(self.alpha, "/etc/init.d/mariadb start && /etc/init.d/postgresql start && " + ROWS)
         self.sell("first")
-        self.does(self.alpha, "/etc/init.d/shop start")
-        if self.address:
-            self.does(self.alpha, f"ip address add {lan.SHARED}/24 dev {lan.LAN}")
+        for node in (self.beta, self.alpha):  # what cron does each minute: it also starts what the master serves
+            self.does(node, "hotpair tables && hotsync-slave doors")
 
     def _identify(self) -> None:
         """Make a certificate for each node, give each the other's, and both one password."""

@@ -85,6 +85,7 @@ def test_cron_starts_hotsync_only_where_it_is_configured(root: Path) -> None:
     text = watch.plan(copies, SBIN)[paths.cron_file()] or ""
     assert f"\n* * * * * root {SBIN}/hotsync-slave doors\n" in text
     assert f"\n*/15 * * * * root {SBIN}/hotsync --cron\n" in text
+    assert f" root {SBIN}/hotsync-slave rehearse --cron\n" in text
 
 
 @pytest.mark.parametrize("text", [(SHIPPED / "incron.d/hotpair-etc").read_text(), None], ids=["shipped", "written"])

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from hotpair import alerts, config, detect, locks, log, paths
 from hotpair.config import Config
 from hotpair.exits import Fail, Later
-from hotpair.failover import peer_role, role
+from hotpair.failover import gate, role, standing
 from hotpair.failover.role import MASTER, STANDBY, Role
 from hotpair.hotsync import backup, doors, lists, outcome, preview, push
 from hotpair.hotsync.outcome import Result
@@ -38,7 +38,7 @@ class NotMaster(Later):
 
     def __init__(self, me: Role, message: str, remedy: str) -> None:
         super().__init__(message, remedy)
-        self.standby = me.role == STANDBY
+        self.standby = me.role == STANDBY and me.reason != gate.FENCED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -93,31 +93,27 @@ def _alone() -> Iterator[None]:
 
 def _master(configuration: Config) -> Role:
     """Return the role of a node that may send. Raises NotMaster for any other."""
-    me = role.begin(doors.settings_of(configuration).role)
-    if me.role == MASTER and not me.serving:
-        me, _ = peer_role.settle(configuration)
-    return _serving(configuration, me, me.serving)
+    _no_standby(configuration, role.begin(doors.settings_of(configuration).role))
+    why = standing.may_push(configuration)
+    me = role.current()
+    if why:
+        raise NotMaster(me, why, "see `hotpair status` on both nodes")
+    return me
 
 
 def _would_be_master(configuration: Config) -> Role:
     """Return the role of a node that would send, and write nothing."""
-    history = role.history()
-    me = history[-1] if history else Role(doors.settings_of(configuration).role, 1)
-    serving = me.serving
-    if me.role == MASTER and not serving:
-        found = peer_role.ask(configuration.node)
-        serving = found is not None and peer_role.confirmed(me, found)
-    return _serving(configuration, me, serving)
+    me = role.foreseen(doors.settings_of(configuration).role)
+    _no_standby(configuration, me)
+    if why := standing.would_push(configuration, me):
+        raise NotMaster(me, why, "see `hotpair status` on both nodes")
+    return me
 
 
-def _serving(configuration: Config, me: Role, serving: bool) -> Role:
+def _no_standby(configuration: Config, me: Role) -> None:
     if me.role != MASTER:
         what = f"this node is {me.role} of epoch {me.epoch}, and only the master sends"
         raise NotMaster(me, what, f"run hotsync on {configuration.node.peer}")
-    if not serving:
-        what = "this master has not heard from its peer since it booted: it may have been replaced"
-        raise NotMaster(me, what, "see `hotsync-slave` on both nodes")
-    return me
 
 
 def _recorded(configuration: Config, options: argparse.Namespace) -> Result:

@@ -45,10 +45,7 @@ def answer_landed(_: argparse.Namespace) -> int:
 
 def answer_role(_: argparse.Namespace) -> int:
     """Say what this node is."""
-    configuration = config.load()
-    if configuration.hotsync:
-        role.begin(configuration.hotsync.role)
-    print(peer_role.words(configuration.node.name), flush=True)
+    print(peer_role.words(config.load()), flush=True)
     return os.EX_OK
 
 

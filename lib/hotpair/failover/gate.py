@@ -30,9 +30,8 @@ class Verdict(NamedTuple):
     note_epoch: int  # a higher epoch that this node is standby of from now on, or 0
 
 
-def hello(node_name: str) -> dict[str, Any]:
+def hello(node_name: str, me: Role) -> dict[str, Any]:
     """Return what a node says of itself where it wants to push."""
-    me = role.current()
     return {"node": node_name, "role": me.role, "epoch": me.epoch, "boot": role.boot_id()}
 
 
@@ -106,8 +105,7 @@ def serve(configured: str, fd: int = 0) -> None:
     except ValueError as error:
         raise Closed(f"this is no word of a hotsync ({error})", "install the same version on both nodes") from error
     if theirs.get("dry") is True:
-        history = role.history()
-        verdict = decide(history[-1] if history else Role(configured, 1), theirs)
+        verdict = decide(role.foreseen(configured), theirs)
     else:
         with locks.state(LOCK):
             verdict = hear(role.begin(configured), theirs)

@@ -24,10 +24,11 @@ class PeerRole(NamedTuple):
     serving: bool  # as master, and sure of it since it booted
 
 
-def words(node_name: str) -> str:
-    """Return what this node answers to that question: one line."""
-    me = role.current()
-    return json.dumps({**gate.hello(node_name), "serving": me.serving})
+def words(configuration: Config) -> str:
+    """Return what this node answers to that question: one line. Writes nothing: a dry run may have asked."""
+    settings = configuration.hotsync
+    me = role.foreseen(settings.role) if settings else role.current()
+    return json.dumps({**gate.hello(configuration.node.name, me), "serving": me.serving})
 
 
 def ask(node: Node) -> PeerRole | None:

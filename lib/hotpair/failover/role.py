@@ -68,17 +68,21 @@ def confirm() -> None:
     _write([*entries[:-1], entries[-1]._replace(boot=boot_id())])
 
 
-def begin(configured: str) -> Role:
-    """Return the role, which is the configured one, of epoch 1, when there was none yet.
+def foreseen(configured: str) -> Role:
+    """Return the role, which is the configured one, of epoch 1, when there was none yet. Writes nothing.
 
     A master that begins so has still to hear the peer.
     """
     entries = history()
-    if entries:
-        return entries[-1]
-    first = Role(configured, 1, time.time(), "hotpair.ini")
-    _write([first])
-    return first
+    return entries[-1] if entries else Role(configured, 1, time.time(), "hotpair.ini")
+
+
+def begin(configured: str) -> Role:
+    """Return what `foreseen` does; from now on it is written down."""
+    mine = foreseen(configured)
+    if not history():
+        _write([mine])
+    return mine
 
 
 def _write(entries: list[Role]) -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 
 from hotpair.config import Config
-from hotpair.failover import gate, notes, peer_role, takeover
+from hotpair.failover import gate, notes, peer_role, role, takeover
 from hotpair.failover.role import MASTER, STANDBY, Role
 from hotpair.status import CRITICAL, OK, WARNING, Remark
 
@@ -12,8 +12,19 @@ LATE = 35 * 60.0  # seconds: two pushes of every 15 minutes, and time for the se
 
 
 def may_push(configuration: Config) -> str:
-    """Ask the peer what it is; return "" when this node may push to it, else why not."""
-    mine, found = peer_role.settle(configuration)
+    """Ask the peer what it is, draw the conclusion, and return "" when this node may push to it, else why not."""
+    return _obstacle(*peer_role.settle(configuration))
+
+
+def would_push(configuration: Config, mine: Role) -> str:
+    """Say what `may_push` would of a node that is this, and write nothing."""
+    found = peer_role.ask(configuration.node)
+    if found and peer_role.confirmed(mine, found):
+        mine = mine._replace(boot=role.boot_id())
+    return _obstacle(mine, found)
+
+
+def _obstacle(mine: Role, found: peer_role.PeerRole | None) -> str:
     if mine.role != MASTER:
         return f"this node is {mine.role} of epoch {mine.epoch}, no master"
     if takeover.unfinished(notes.read(notes.PROMOTION), mine):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from hotpair import paths
 from hotpair.hotsync.identity import NEVER, OUT
 
 
@@ -31,7 +32,7 @@ def own() -> Iterator[str]:
     """Yield the rules that keep a node what it is."""
     yield f"+ {OUT}"
     yield f"+ {OUT}/**"
-    for pattern in NEVER:
+    for pattern in (*NEVER, paths.INBOX):  # the last one has no slash before it: wherever it is
         yield f"- {pattern}"
         yield f"- {pattern}/**"
 

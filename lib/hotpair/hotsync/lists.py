@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from hotpair import globs, paths
 from hotpair.hotsync import sources
+from hotpair.hotsync.identity import OUT
 from hotpair.hotsync.settings import Hotsync
 from hotpair.hotsync.sources import Source
-
-OUT = "/var/lib/hotpair/hotsync/out"  # what is made for the standby, dumps among it
 
 
 class Lists(NamedTuple):

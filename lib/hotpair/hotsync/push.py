@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hotpair import child, log, paths
 from hotpair.config import Config
 from hotpair.exits import Later, Refused
-from hotpair.failover import role
+from hotpair.failover import gate
 from hotpair.failover.role import Role
 from hotpair.hotsync import admit, doors, itemize, way
 from hotpair.hotsync.itemize import Complaints, Item
@@ -122,7 +122,7 @@ def _in_memory(**data: bytes) -> Iterator[dict[str, int]]:
 
 def hello(config: Config, me: Role, dry: bool) -> bytes:
     """Return what the gate is told of this node: one line. A dry run writes nothing there either."""
-    said = {"node": config.node.name, "role": me.role, "epoch": me.epoch, "boot": role.boot_id()}
+    said = gate.hello(config.node.name, me)
     return json.dumps({**said, **({"dry": True} if dry else {})}).encode() + b"\n"
 
 
