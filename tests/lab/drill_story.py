@@ -64,6 +64,7 @@ def fail_back(shop: Shop, client: Client, say: Callable[[str], None]) -> None:
     say(said)
     verify(client.reads("note-after sold-first,sold-copied,sold-after", WITHIN), "alpha does not serve what beta had")
     verify(role_of(shop, "alpha") == ("master", 3), f"alpha is {role_of(shop, 'alpha')}")
+    shop.does(shop.alpha, "hotsync")
     verify(role_of(shop, "beta") == ("standby", 3), f"beta is {role_of(shop, 'beta')}")
 
 
@@ -88,7 +89,7 @@ def both_alive(shop: Shop, say: Callable[[str], None]) -> None:
     for node in (shop.alpha, shop.beta):
         note, (code, said) = node.look("/srv/shop/note"), node.run("hotpair status")
         verify(note is not None and note.content == f"note-by-{node.name}\n".encode(), f"{node.name} was overwritten")
-        verify(code == 2 and "critical" in said and "role" in said, f"{node.name} does not say so: {said}")
+        verify(code == 2 and "demote" in said, f"{node.name} does not say what to do: {said}")
 
 
 def keepalived_decides(shop: Shop, say: Callable[[str], None]) -> None:

@@ -19,6 +19,7 @@ INI = """\
 [node]
 name = {name}
 peer = ssh:{peer}
+connect-timeout = 2
 
 [hotsync]
 role = {role}
