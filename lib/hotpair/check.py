@@ -1,11 +1,13 @@
 """Check: everything that is wrong in the configuration, at once, and what is not wrong but unwise."""
 
+import os
 import re
 from typing import Any
 
-from hotpair import config, hooks, log, sections, watch
+from hotpair import config, hooks, log, paths, rundir, sections, watch
 from hotpair.config import Config
 from hotpair.exits import ConfigFail
+from hotpair.hotsync import doors
 
 FLOOR = (3, 5, 1)  # upstream's first rsync with the 33 repairs of 3.5.0 and without its regressions
 DEBIAN_FLOOR = "3.5.0+ds1-0+deb12u1"  # bookworm's package with the same
@@ -27,7 +29,19 @@ def problems() -> tuple[Config | None, list[str]]:
     if configuration is not None:
         lines += [str(problem) for problem in watch.problems(configuration)]
         lines += hooks.problems(configuration)
+        lines += _of_the_copy(configuration)
     return configuration, lines
+
+
+def _of_the_copy(configuration: Config) -> list[str]:
+    """Return what is wrong beside the two files with what [hotsync] needs."""
+    if configuration.hotsync is None:
+        return []
+    missing = paths.config_file("hotsync.d")
+    lines = [] if os.path.isdir(missing) else [f"{missing}: not there: make it, or copy the one that hotpair ships"]
+    for directory in ("hotsync.d", "restore.d", "promote.d", "demote.d"):
+        lines += rundir.problems(directory)
+    return lines + doors.problems(configuration.hotsync)
 
 
 def _says(*command: str) -> str:

@@ -24,6 +24,15 @@ def programs(directory: str) -> list[str]:
     return [name for name in names if os.path.isfile(f"{place}/{name}") and os.access(f"{place}/{name}", os.X_OK)]
 
 
+def problems(directory: str) -> list[str]:
+    """Return one line for each program of /etc/hotpair/DIRECTORY that would not be run."""
+    try:
+        found = [(name, ini.untrusted(f"{paths.config_file(directory)}/{name}")) for name in programs(directory)]
+    except FileNotFoundError:
+        return []
+    return [f"{paths.config_file(directory)}/{name} is not run: {why}" for name, why in found if why]
+
+
 def run(
     directory: str,
     names: Sequence[str],

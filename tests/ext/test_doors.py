@@ -279,3 +279,37 @@ def test_a_port_that_is_taken_is_said(pair: Standby) -> None:
     log = (pair.beta.root / "var/log/hotpair.log").read_text()
     assert f"rsyncd does not listen on port {pair.rsyncd_port}" in log
     assert pair.open().code == 0
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Standby]:
+    """A pair whose door is shut."""
+    needed()
+    shut = Standby(tmp_path)
+    yield shut
+    shut.close()
+
+
+def test_check_says_what_the_door_lacks_and_which_program_would_not_be_run(own: Standby) -> None:
+    assert own.beta.hotpair("check").code == 0
+    (own.beta.root / "etc/hotpair/hotsync.password").chmod(0o644)
+    (own.beta.root / "etc/hotpair/hotsync-peer.crt").unlink()
+    plugin = own.beta.root / "etc/hotpair/hotsync.d/anybody"
+    plugin.write_text("#!/bin/sh\n")
+    plugin.chmod(0o777)
+    said = own.beta.hotpair("check")
+    assert said.code == os.EX_CONFIG
+    assert "hotsync.password: can be read by others" in said.out
+    assert "hotsync-peer.crt: No such file" in said.out
+    assert "hotsync.d/anybody is not run" in said.out
+
+
+def test_a_door_that_cannot_be_opened_is_told_of_once_and_through_ssh_needs_no_certificate(own: Standby) -> None:
+    (own.beta.root / "etc/hotpair/hotsync.key").unlink()
+    log = own.beta.root / "var/log/hotpair.log"
+    for _ in range(2):
+        assert own.open().code == os.EX_CONFIG
+    assert log.read_text().count("hotsync.key") == 1
+    own.say(own.beta, "standby", "transport = ssh\n")
+    assert own.open().code == 0
+    assert "all is well again" in log.read_text()

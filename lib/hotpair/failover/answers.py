@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from hotpair import config, log, paths
+from hotpair import alerts, config, log, paths
 from hotpair.config import Config
 from hotpair.exits import ConfigFail, Fail
 from hotpair.failover import gate, peer_role, role
@@ -76,7 +76,12 @@ def every_minute(_: argparse.Namespace) -> int:
     configuration = config.load()
     if configuration.hotsync:
         takeover.minute(configuration)
-        doors.open(configuration)
+        try:
+            doors.open(configuration)
+        except Fail as fail:
+            alerts.report("door", str(fail))
+            return fail.code
+        alerts.report("door", "")
     return os.EX_OK
 
 

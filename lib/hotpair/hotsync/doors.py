@@ -47,12 +47,23 @@ def write(config: Config) -> None:
         "rsyncd.rules": rules,
         "rsyncd.secrets": f"{USER}:{password(settings)}\n",
         "rsyncd.conf": _rsyncd(settings),
-        "stunnel.conf": _stunnel(settings),
+        **({"stunnel.conf": _stunnel(settings)} if settings.transport == "stunnel" else {}),
     }
     paths.make_private(paths.state())
     paths.make_private(paths.state("hotsync"))
     for name, text in texts.items():
         _put(paths.state("hotsync", name), text)
+
+
+def problems(settings: Hotsync) -> list[str]:
+    """Return one line for each file that the door needs and that is not as it must be."""
+    lines = []
+    for look in (password, *([tls] if settings.transport == "stunnel" else [])):
+        try:
+            look(settings)
+        except ConfigFail as fail:
+            lines.append(str(fail))
+    return lines
 
 
 def _rsyncd(settings: Hotsync) -> str:
