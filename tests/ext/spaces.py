@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.lab.spaces import PRIVATELY
+
 TOP = Path(__file__).parents[2]
 # not root's own home: his .my.cnf or .pgpass must play no part
 CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/nowhere"}
@@ -20,8 +22,7 @@ PLACES = {
     "/var/lib/ldap": "openldap",
     "/var/spool/cron": "root",
 }
-PRIVATELY = """
-mount --make-rprivate /
+FURNISHED = """
 while [ $# -gt 0 ]; do
     if [ -d "$1" ]; then mount -t tmpfs -o mode=755 tmpfs "$1"; chown "$2:" "$1"; fi
     shift 2
@@ -45,14 +46,16 @@ class Space:
     """One such namespace: a node with its servers."""
 
     def __init__(self) -> None:
-        argv = ["unshare", "--mount", "--propagation", "unchanged", "--", "/bin/sh", "-ec", PRIVATELY, "sh"]
+        argv = ["unshare", "--mount", "--propagation", "unchanged", "--"]
+        argv += ["/bin/sh", "-c", PRIVATELY, "sh", next(iter(PLACES)), "/bin/sh", "-ec", FURNISHED, "sh"]
         argv += [word for item in PLACES.items() for word in item]
         self.keeper = subprocess.Popen(argv, stdout=subprocess.PIPE, env=CLEAN, text=True, umask=0o022)
         assert self.keeper.stdout and self.keeper.stdout.readline() == "ready\n"
         self.servers: list[subprocess.Popen[bytes]] = []
 
     def inside(self, *words: str | Path) -> list[str]:
-        return ["nsenter", f"--mount=/proc/{self.keeper.pid}/ns/mnt", "--", *map(str, words)]
+        place = f"/proc/{self.keeper.pid}"  # its root is another one than its mounts' in a chroot
+        return ["nsenter", f"--mount={place}/ns/mnt", f"--root={place}/root", "--wd=/", "--", *map(str, words)]
 
     def run(self, *words: str | Path, stdin: str = "", **facts: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in it, with a clean environment."""

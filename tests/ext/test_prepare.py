@@ -21,6 +21,7 @@ from hotpair.failover.accounts import Accounts
 from hotpair.hotsync import backup, inventory
 from hotpair.owners import Owners
 from tests.ext.test_backup import SETTINGS
+from tests.lab.spaces import PRIVATELY
 
 LIB = Path(__file__).parents[2] / "lib"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes users and gives files to others")
@@ -378,7 +379,8 @@ def test_packages_are_installed_what_cannot_be_had_is_named_and_no_service_start
     (tmp_path / "repo/Packages").write_text(index)
     (tmp_path / "over").mkdir()
     argv: list[str | Path] = [
-        *("unshare", "--mount", "--propagation", "private"),
+        *("unshare", "--mount", "--propagation", "unchanged"),
+        *("/bin/sh", "-c", PRIVATELY, "sh", tmp_path / "over"),
         "/bin/sh",
         "-c",
         IN_OVERLAY,
