@@ -7,6 +7,7 @@ compared there as ever, and a path through one is an error.
 """
 
 import ctypes
+import errno
 import os
 
 from hotpair import paths
@@ -14,7 +15,7 @@ from hotpair.exits import Fail
 from hotpair.hotsync.identity import is_own
 
 NEWNS = 0x00020000  # unshare(2)
-REC, BIND, SLAVE = 1 << 14, 1 << 12, 1 << 19  # mount(2)
+REC, BIND, PRIVATE, SLAVE = 1 << 14, 1 << 12, 1 << 18, 1 << 19  # mount(2)
 AT_FDCWD, AT_RECURSIVE = -100, 0x8000
 MOUNT_SETATTR = 442  # its number on every machine
 NOSYMFOLLOW = 0x00200000
@@ -35,14 +36,25 @@ def enter() -> None:
     paths.make_private(view())
     try:
         _check(_libc.unshare(NEWNS))
-        # what is mounted later shall be seen, or rsync would write below the mount; what we mount shall not get out
-        _check(_libc.mount(None, b"/", None, REC | SLAVE, None))
+        _separate()
         _check(_libc.mount(os.fsencode(paths.root() or "/"), os.fsencode(view()), None, REC | BIND, None))
         seal()
     except OSError as error:
         raise Fail(
             f"no view of the disk without symbolic links: {error.strerror}", "run as root, with Linux 5.12 or newer"
         ) from error
+
+
+def _separate() -> None:
+    """Have what is mounted later seen here, or rsync would write below the mount, and nothing of ours get out."""
+    try:
+        _check(_libc.mount(None, b"/", None, REC | SLAVE, None))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # in a chroot / is no mount point: then what the view lies on is one, and separate
+        _check(_libc.mount(os.fsencode(view()), os.fsencode(view()), None, BIND, None))
+        _check(_libc.mount(None, os.fsencode(view()), None, PRIVATE, None))
 
 
 def renew(outside: int) -> None:
