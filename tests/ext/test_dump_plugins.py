@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,8 +114,9 @@ class Server:
 def templates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return new data directories, to be copied: to make one takes longer than all the rest."""
     place = tmp_path_factory.mktemp("templates")
-    for directory in (place, *list(place.parents)[:2]):
-        directory.chmod(0o755)  # for the users of the servers
+    for directory in (place, *list(place.parents)[:3]):  # where xdist has put it
+        if directory != Path(tempfile.gettempdir()):
+            directory.chmod(0o755)  # for the users of the servers
     found = {"mysql": place / "mysql", "postgres": place / "postgres"}
     for user, directory in found.items():
         directory.mkdir()
