@@ -187,6 +187,9 @@ def test_a_dry_run_makes_no_call_that_writes(pair: Standby, tmp_path: Path) -> N
     said, trace = traced(pair, tmp_path, "--dry-run", strace=("-e", f"trace={WRITES}"))
     assert said.code == 0 and "send /srv/data/a b (8 bytes)" in said.out, said
     done = [line for line in trace.splitlines() if " = -1 " not in line and "execve(" not in line]
+    lent = re.compile(rf'"{pair.alpha.root}/run/hotpair/hotsync-|"(include|exclude|hello)"')  # gone when it ends
+    done = [line for line in done if not lent.search(line)]
+    assert not list((pair.alpha.root / "run/hotpair").glob("hotsync-*/"))
     opened = [line for line in done if re.search(r" open(at)?\(", line)]
     assert opened and "execve(" in trace
     assert [line for line in done if line not in opened and "(" in line and "resumed" not in line] == []
@@ -252,7 +255,7 @@ def test_a_path_that_the_standby_does_not_accept_is_partial_and_named(pair: Stan
 
 @strace
 def test_what_vanishes_meanwhile_is_named_and_the_run_is_complete(pair: Standby, tmp_path: Path) -> None:
-    inject = ("-P", "srv/data/a b", "-e", "trace=openat,open", "-e", "inject=openat,open:error=ENOENT")
+    inject = ("-P", "srv/data/a b", "-P", "a b", "-e", "trace=openat,open", "-e", "inject=openat,open:error=ENOENT")
     said, _ = traced(pair, tmp_path, "--json", strace=inject)
     found = json.loads(said.out)
     assert said.code == 0 and found["result"] == "complete" and found["vanished"] == ["/srv/data/a b"], said
@@ -264,7 +267,7 @@ def test_what_cannot_be_read_is_named_and_nothing_is_deleted(pair: Standby, tmp_
     assert pair.hotsync().code == 0
     pair.alpha.live("/srv/one").write_text("one, changed\n")
     pair.alpha.live("/srv/data/a b").unlink()
-    inject = ("-P", "srv/data/sub", "-e", "trace=openat,open", "-e", "inject=openat,open:error=EIO")
+    inject = ("-P", "srv/data/sub", "-P", "sub", "-e", "trace=openat,open", "-e", "inject=openat,open:error=EIO")
     said, _ = traced(pair, tmp_path, strace=inject)
     assert said.code == os.EX_IOERR and "/srv/data/sub: Input/output error" in said.err, said
     assert pair.beta.text("/srv/one") == "one, changed\n"

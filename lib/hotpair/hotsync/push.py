@@ -1,13 +1,14 @@
 """Push: rsync from this node's root to the standby's daemon, first to see what it would do, then to do it."""
 
-import contextlib
 import json
 import os
 import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from hotpair import child, log, paths
 from hotpair.config import Config
@@ -36,6 +37,7 @@ OPTIONS = (
 )
 SENT, PARTIAL, GONE, PROTOCOL = 0, 23, 24, 5  # rsync's exit codes
 BUSY, PAUSE = 10.0, 0.05  # seconds
+LINGER = 5.0  # seconds that stunnel may outlive rsync, and still complain
 Report = Callable[[Item], None]
 
 
@@ -111,12 +113,13 @@ def _judged(run: Run) -> Run:
 
 
 @contextmanager
-def _in_memory(**data: bytes) -> Iterator[dict[str, int]]:
-    """Yield descriptors of files that are on no disk."""
-    with contextlib.ExitStack() as stack:
-        found = {name: way.in_memory(name, text) for name, text in data.items()}
-        for fd in found.values():
-            stack.callback(os.close, fd)
+def _lent(**data: bytes) -> Iterator[dict[str, str]]:
+    """Yield files that root alone can read, gone afterwards. rsync 3.5 follows no link to one, as /proc/self/fd has."""
+    with tempfile.TemporaryDirectory(prefix="hotsync-", dir=paths.make_private(paths.runtime())) as place:
+        found = {name: f"{place}/{name}" for name in data}
+        for name, text in data.items():
+            with open(found[name], "xb") as file:
+                file.write(text)
         yield found
 
 
@@ -127,14 +130,13 @@ def hello(config: Config, me: Role, dry: bool) -> bytes:
 
 
 def _rsync(config: Config, lists: Lists, me: Role, dry: bool, report: Report) -> Run:
-    """Run rsync with its lists in memory: nothing is in /tmp, and no name is in an argument."""
+    """Run rsync. No name is in an argument, and nothing in /tmp."""
     settings = doors.settings_of(config)
     include, exclude = (_zeros(names) for names in (lists.include, admit.sender(lists.exclude)))
     with (
         way.there(config) as there,
-        _in_memory(include=include, exclude=exclude, hello=hello(config, me, dry), errors=b"") as files,
+        _lent(include=include, exclude=exclude, hello=hello(config, me, dry)) as read,
     ):
-        read = {name: f"/proc/self/fd/{fd}" for name, fd in files.items()}
         argv = [
             doors.RSYNC,
             *OPTIONS,
@@ -148,32 +150,33 @@ def _rsync(config: Config, lists: Lists, me: Role, dry: bool, report: Report) ->
             f"{doors.USER}@{way.HOST}::hotsync/",
         ]
         begun = time.monotonic()
-        code, items, lines = _attend(argv, there, files, report)
-        os.lseek(files["errors"], 0, os.SEEK_SET)
-        with open(files["errors"], "rb", closefd=False) as file:
-            said = file.read().decode(errors="surrogateescape")
-    complaints = itemize.complaints(said, paths.root())
+        code, items, lines, said = _attend(argv, there, report)
+    complaints = itemize.complaints(said.decode(errors="surrogateescape"), paths.root())
     return Run(code, tuple(items), itemize.stats(lines), complaints, time.monotonic() - begun)
 
 
-def _attend(
-    argv: Sequence[str], there: Way, files: dict[str, int], report: Report
-) -> tuple[int, list[Item], list[str]]:
-    """Start rsync, take what it prints as it comes, and return its exit code, the items, and the other lines."""
+def _attend(argv: Sequence[str], there: Way, report: Report) -> tuple[int, list[Item], list[str], bytes]:
+    """Start rsync, take what it prints as it comes, and return its exit code, the items, other lines, and complaints.
+
+    Complaints come through a pipe: stunnel opens /dev/stderr anew, and would write over the head of a file.
+    """
     try:
         process = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=files["errors"],
+            stderr=subprocess.PIPE,
             env=child.environment(RSYNC_CONNECT_PROG=there.command),
             cwd="/",
-            pass_fds=(*there.descriptors, *files.values()),
+            pass_fds=there.descriptors,
             start_new_session=True,  # so that stunnel or ssh can be ended with it
         )
     except OSError as error:
         raise Later(f"{argv[0]} cannot be started: {error.strerror}", "install rsync") from error
-    assert process.stdout
+    assert process.stdout and process.stderr
+    complaints = bytearray()
+    reader = threading.Thread(target=_gather, args=(process.stderr, complaints), daemon=True)
+    reader.start()
     items: list[Item] = []
     others: list[str] = []
     try:
@@ -185,13 +188,20 @@ def _attend(
                 report(found)
             else:
                 others.append(text)
-        return process.wait(), items, others
+        code = process.wait()
+        reader.join(LINGER)
+        return code, items, others, bytes(complaints)
     except BaseException:
         child.end_group(process.pid, lambda: process.poll() is None)
         raise
     finally:
         process.stdout.close()
         process.wait()
+
+
+def _gather(stream: IO[bytes], into: bytearray) -> None:
+    while some := os.read(stream.fileno(), 65536):
+        into += some
 
 
 def _zeros(names: Iterator[str] | Sequence[str]) -> bytes:
