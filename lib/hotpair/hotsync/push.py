@@ -160,19 +160,7 @@ def _attend(argv: Sequence[str], there: Way, report: Report) -> tuple[int, list[
 
     Complaints come through a pipe: stunnel opens /dev/stderr anew, and would write over the head of a file.
     """
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=child.environment(RSYNC_CONNECT_PROG=there.command),
-            cwd="/",
-            pass_fds=there.descriptors,
-            start_new_session=True,  # so that stunnel or ssh can be ended with it
-        )
-    except OSError as error:
-        raise Later(f"{argv[0]} cannot be started: {error.strerror}", "install rsync") from error
+    process = _start(argv, there)
     assert process.stdout and process.stderr
     complaints = bytearray()
     reader = threading.Thread(target=_gather, args=(process.stderr, complaints), daemon=True)
@@ -197,6 +185,22 @@ def _attend(argv: Sequence[str], there: Way, report: Report) -> tuple[int, list[
     finally:
         process.stdout.close()
         process.wait()
+
+
+def _start(argv: Sequence[str], there: Way) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=child.environment(RSYNC_CONNECT_PROG=there.command),
+            cwd="/",
+            pass_fds=there.descriptors,
+            start_new_session=True,  # so that stunnel or ssh can be ended with it
+        )
+    except OSError as error:
+        raise Later(f"{argv[0]} cannot be started: {error.strerror}", "install rsync") from error
 
 
 def _gather(stream: IO[bytes], into: bytearray) -> None:
