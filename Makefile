@@ -51,7 +51,7 @@ drill:
 
 test:
 	@tests/setup $(PACKAGES) $(STANDBY)
-	.venv/bin/python -m pytest -q -n 3 tests/ext tests/unit
+	.venv/bin/python -m pytest -q -n 3 --dist worksteal tests/ext tests/unit
 	.venv/bin/python -m pytest -q tests/lab tests/model
 
 lint:
