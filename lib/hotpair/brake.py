@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from hotpair import log
 from hotpair.detect import Change, Scope
-from hotpair.treeset import TreeSet
+from hotpair.treeset import Share, TreeSet
 
 FEW = 9  # deletes or changes that are always passed on; not deletes that empty the tree
 APPROVED = 3600.0  # seconds that an approval lasts
@@ -13,11 +13,12 @@ APPROVED = 3600.0  # seconds that an approval lasts
 
 def too_many(tree: TreeSet, deletes: int, changes: int, total: int) -> bool:
     """Say whether so many deletes and changes, of a tree of `total` paths, need a person's word. Pure."""
-    return (
-        (deletes > 1 and deletes >= total)
-        or (deletes > FEW and deletes > tree.max_delete.of(total))
-        or (changes > FEW and changes > tree.max_change.of(total))
-    )
+    return lost_too_much(deletes, total, tree.max_delete) or (changes > FEW and changes > tree.max_change.of(total))
+
+
+def lost_too_much(lost: int, total: int, most: Share) -> bool:
+    """Say whether so many deletes, of `total` paths, are more than may pass: all of them are, even if few. Pure."""
+    return (lost > 1 and lost >= total) or (lost > FEW and lost > most.of(total))
 
 
 def deletes(changes: list[Change]) -> int:

@@ -42,7 +42,7 @@ def run(
     # a Ctrl-C between the fork and our having its handle would leave the child behind: it waits until _attend
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        running = _start(argv, environment, _readable(stdin), write_end, record)
+        running = _start(argv, environment, readable(stdin), write_end, record)
         return _attend(running, output, timeout, mask)
     except sh.ForkException as failed:
         return f"not started: {str(failed).strip().splitlines()[-1].strip()}"[:SHOWN]
@@ -80,7 +80,7 @@ def _start(argv: Sequence[str], environment: dict[str, str], stdin: int, output:
         os.close(stdin)
 
 
-def _readable(data: bytes) -> int:
+def readable(data: bytes) -> int:
     """Return a descriptor that reads the data, which may be more than a pipe holds."""
     if not data:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)

@@ -124,6 +124,11 @@ def _filelock(name: str, seconds: float) -> FileLock:
     return FileLock(lock_file(name), timeout=seconds, mode=0o600, fallback_to_soft=False)
 
 
+def push() -> FileLock:
+    """Return the lock of a push to the standby. Does not wait."""
+    return _filelock("hotsync", 0)
+
+
 def section(number: str) -> FileLock:
     """Return the lock of one section of syncr.ini: its commands never run twice at once. Does not wait."""
     return _filelock("section-" + number, 0)

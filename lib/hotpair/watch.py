@@ -100,17 +100,29 @@ def read(path: str) -> str | None:
         return None
 
 
-def replace(path: str, text: str) -> None:
-    """Write a file under a dotted name, which incrond and cron ignore, and rename it into place: never half of it."""
+def replace(path: str, text: str, mode: int = 0o644) -> None:
+    """Write a file under a dotted name, which incrond and cron ignore, and rename it into place: never half of it.
+
+    It is on the disk when this returns, and nobody ever sees more of it than the mode allows.
+    """
     directory, name = os.path.split(path)
     temporary = f"{directory}/.{name.lstrip('.')}.tmp"
     os.makedirs(directory, mode=0o755, exist_ok=True)
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
-        os.fchmod(file.fileno(), 0o644)
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape", opener=_private) as file:
+        os.fchmod(file.fileno(), mode)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.rename(temporary, path)
+    flush(directory)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def flush(directory: str) -> None:
+    """Have the names in a directory on the disk."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hotpair import alerts
+from hotpair import alerts, brake
 from hotpair.exits import ConfigFail
 from hotpair.hotsync import admit, outcome, preview, push, templates
 from hotpair.hotsync.identity import OUT
@@ -59,7 +59,7 @@ def test_the_sender_leaves_out_the_nodes_own_before_its_lists_are_asked() -> Non
     [(0, 0, False), (1, 1, False), (2, 2, True), (9, 10, False), (10, 19, True), (10, 20, False), (50, 99, True)],
 )
 def test_more_than_half_of_what_is_there_is_not_removed_unasked(lost: int, there: int, held: bool) -> None:
-    assert push.too_many(lost, there, settings()) == held
+    assert brake.lost_too_much(lost, there, settings().max_delete) == held
 
 
 def test_what_is_new_on_the_standby_does_not_count_as_there() -> None:

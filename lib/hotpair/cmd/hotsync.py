@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
-from hotpair import alerts, config, detect, locks, log, paths
+from hotpair import alerts, config, detect, locks, log
 from hotpair.config import Config
 from hotpair.exits import Fail, Later
 from hotpair.failover import gate, role, standing
@@ -77,10 +77,9 @@ def main(argv: Sequence[str]) -> int:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Hold the lock of a push. Raises Later when somebody else does."""
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
-    paths.make_private(paths.runtime())
-    lock = FileLock(locks.lock_file("hotsync"), timeout=0, mode=0o600, fallback_to_soft=False)
+    lock = locks.push()
     try:
         lock.acquire()
     except Timeout:

@@ -58,10 +58,7 @@ def _set_name(argv: Sequence[str]) -> str:
         raise UsageFail("one word is wanted, a set", "see `syncr-receive --help`")
     match = _ORIGINAL.fullmatch(asked)
     if match is None:
-        raise Refused(
-            f"the peer asked for {asked[:80]!r}",
-            "this key starts `syncr-receive SET` only",
-        )
+        raise Refused(f"the peer asked for {asked[:80]!r}", "this key starts `syncr-receive SET` only")
     return match[1]
 
 

@@ -56,7 +56,7 @@ def make(settings: Hotsync) -> tuple[str, ...]:
     _seal(new_sum := paths.state("hotsync", NAME + SUM), digest)
     os.rename(new, archive())
     os.rename(new_sum, archive() + SUM)
-    _flush(directory)
+    watch.flush(directory)
     return problems
 
 
@@ -113,8 +113,7 @@ def _digest(path: str) -> str:
 
 
 def _seal(path: str, digest: str) -> None:
-    watch.replace(path, _line(digest))
-    os.chmod(path, 0o600)
+    watch.replace(path, _line(digest), 0o600)
 
 
 def _line(digest: str) -> str:
@@ -139,7 +138,7 @@ def _keep_former(digest: str) -> None:
     for number in range(free, 1, -1):
         os.rename(kept(number - 1), kept(number))
     os.rename(f"{home}/new", kept(1))
-    _flush(home)
+    watch.flush(home)
 
 
 def _trim(most: int) -> None:
@@ -151,14 +150,6 @@ def _trim(most: int) -> None:
 
 def _numbers(home: str) -> set[int]:
     return {int(name) for name in os.listdir(home) if name.isdigit()} if os.path.isdir(home) else set()
-
-
-def _flush(directory: str) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def verify(path: str) -> str:

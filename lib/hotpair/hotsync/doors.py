@@ -52,7 +52,8 @@ def write(config: Config) -> None:
     paths.make_private(paths.state())
     paths.make_private(paths.state("hotsync"))
     for name, text in texts.items():
-        _put(paths.state("hotsync", name), text)
+        if watch.read(path := paths.state("hotsync", name)) != text:
+            watch.replace(path, text, 0o600)
 
 
 def problems(settings: Hotsync) -> list[str]:
@@ -132,21 +133,6 @@ def _readable(live: str) -> str:
     if why:
         raise ConfigFail(f"{path}: not used, because {why.partition(': ')[0]}", why.partition(": ")[2])
     return path
-
-
-def _put(path: str, text: str) -> None:
-    """Write a file that root alone can read, if it is another one."""
-    if watch.read(path) == text:
-        return
-    temporary = path + ".new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(fd)
-    os.rename(temporary, path)
 
 
 def _pieces(settings: Hotsync) -> list[Piece]:

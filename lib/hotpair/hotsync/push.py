@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import IO, NamedTuple
 
 from hotpair import child, log, paths
+from hotpair.brake import lost_too_much
 from hotpair.config import Config
 from hotpair.exits import Later, Refused
 from hotpair.failover import gate
@@ -21,7 +22,6 @@ from hotpair.hotsync.lists import Lists
 from hotpair.hotsync.settings import Hotsync
 from hotpair.hotsync.way import Way
 
-FEW = 9  # deletions that are always passed on, unless nothing would be left
 # What rsync is asked for; the daemon takes no other option (doors.WANTED)
 OPTIONS = (
     "-aHAX",
@@ -87,16 +87,11 @@ def brake(planned: Run, settings: Hotsync) -> None:
     lost = len(planned.of("delete"))
     made = sum(item.new for item in planned.items)
     there = planned.stats.get("Number of files", 0) - made + lost
-    if too_many(lost, there, settings):
+    if lost_too_much(lost, there, settings.max_delete):
         raise Held(
             f"{lost} of {there} paths on the standby would be removed: nothing is sent",
             "see `hotsync --dry-run`; if that is right: hotsync --force",
         )
-
-
-def too_many(lost: int, there: int, settings: Hotsync) -> bool:
-    """Say whether so many deletions, of so many paths on the standby, need a person's word. Pure."""
-    return (lost > 1 and lost >= there) or (lost > FEW and lost > settings.max_delete.of(there))
 
 
 def _judged(run: Run) -> Run:

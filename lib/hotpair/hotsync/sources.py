@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
-from hotpair import ini, paths, rundir
+from hotpair import ini, paths, rundir, watch
 from hotpair.exits import ConfigFail
 from hotpair.hotsync import settings as hotsync
 
@@ -148,11 +148,5 @@ def _write(found: dict[str, Source]) -> None:
     """Write what each named, whole or not at all."""
     paths.make_private(paths.state())
     paths.make_private(paths.state("hotsync"))
-    temporary = _file() + ".tmp"
     said = {name: {"include": one.include, "exclude": one.exclude} for name, one in found.items()}
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with open(os.open(temporary, flags, 0o600), "w", encoding="ascii") as file:
-        json.dump(said, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, _file())
+    watch.replace(_file(), json.dumps(said, indent=1), 0o600)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from hotpair import peer
+from hotpair import child, peer
 from hotpair.config import Config, Node
 from hotpair.hotsync import doors, templates
 from hotpair.hotsync.settings import Hotsync
@@ -35,20 +35,11 @@ def there(config: Config) -> Iterator[Way]:
         connect_timeout=f"{config.node.connect_timeout:.0f}",
         **doors.tls(settings),
     )
-    fd = in_memory("stunnel", text.encode(errors="surrogateescape"))
+    fd = child.readable(text.encode(errors="surrogateescape"))
     try:
         yield Way(_quoted([doors.STUNNEL, "-fd", str(fd)]), (fd,))
     finally:
         os.close(fd)
-
-
-def in_memory(name: str, data: bytes) -> int:
-    """Return a descriptor of a file that is on no disk."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
 
 
 def _host(node: Node) -> str:
