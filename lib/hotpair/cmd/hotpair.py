@@ -4,12 +4,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any, NamedTuple
 
-from hotpair import config, log, options, paths
+from hotpair import commands, config, log, options, paths
+from hotpair.commands import Argument, Command
 from hotpair.exits import ConfigFail, Fail, NoInput
 
 EPILOG = """examples:
@@ -28,31 +28,10 @@ exit: 0 done; status: 0 ok, 1 warning, 2 critical; 64 usage, 66 no such path or 
       75 left for later (peer away, not yet there), 77 not root, 78 configuration"""
 
 
-class Denied(Fail):
-    """What hotpair keeps is root's alone."""
-
-    code = os.EX_NOPERM
-
-
 class Unwritten(Fail):
     """A file that was asked for cannot be written."""
 
     code = os.EX_CANTCREAT
-
-
-class Argument(NamedTuple):
-    """One argument of a command, as argparse wants it."""
-
-    names: tuple[str, ...]
-    how: dict[str, Any]
-
-
-class Command(NamedTuple):
-    """One command: what `--help` says, its arguments, and the function that does it and returns the exit code."""
-
-    help: str
-    arguments: tuple[Argument, ...]
-    do: Callable[[argparse.Namespace], int]
 
 
 def _check(_: argparse.Namespace) -> int:
@@ -225,21 +204,11 @@ COMMANDS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    words = argparse.ArgumentParser(prog="hotpair", description=__doc__, epilog=EPILOG, formatter_class=layout)
-    commands = words.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, command in COMMANDS.items():
-        its = commands.add_parser(name, help=command.help, description=command.help)
-        for argument in command.arguments:
-            its.add_argument(*argument.names, **argument.how)
-    return words
+    return commands.parser("hotpair", __doc__, EPILOG, COMMANDS, required=True)
 
 
 def main(argv: Sequence[str]) -> int:
     """Do one command. Returns an os.EX_* value, or what `status` found: 0, 1 or 2."""
     log.person = True
     options = parser().parse_args(argv)
-    try:
-        return COMMANDS[options.command].do(options)
-    except PermissionError as error:
-        raise Denied(f"{error.filename}: {error.strerror}", "run as root") from error
+    return commands.run(lambda: COMMANDS[options.command].do(options))

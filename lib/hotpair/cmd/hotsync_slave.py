@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from hotpair import config, log
+from hotpair import commands, config, log
 from hotpair import options as values
-from hotpair.exits import Fail
+from hotpair.commands import Argument, Command
 from hotpair.failover import answers, notes, role
 from hotpair.failover.role import Role
 
@@ -16,28 +16,6 @@ EPILOG = """`hotsync-slave COMMAND --help` has examples. Without a command it sa
 
 exit: 0 done, 64 usage, 69 a step could not be done, 75 later (another one is under way), 76 refused by the other node,
       77 not root, or a push that may not come in, 78 configuration"""
-
-
-class Denied(Fail):
-    """What a node is, root alone decides."""
-
-    code = os.EX_NOPERM
-
-
-class Argument(NamedTuple):
-    """One argument of a command, as argparse wants it."""
-
-    names: tuple[str, ...]
-    how: dict[str, Any]
-
-
-class Command(NamedTuple):
-    """One command: what `--help` says, its arguments, what does it and returns the exit code, and examples."""
-
-    help: str
-    arguments: tuple[Argument, ...]
-    do: Callable[[argparse.Namespace], int]
-    examples: str
 
 
 def _say(lines: Sequence[str], found: Any, as_json: bool) -> int:
@@ -207,24 +185,11 @@ def _standing() -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    layout = argparse.RawDescriptionHelpFormatter
-    words = argparse.ArgumentParser(prog="hotsync-slave", description=__doc__, epilog=EPILOG, formatter_class=layout)
-    commands = words.add_subparsers(dest="command", metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        examples = "examples:\n" + command.examples
-        its = commands.add_parser(
-            name, help=command.help, description=command.help, epilog=examples, formatter_class=layout
-        )
-        for argument in command.arguments:
-            its.add_argument(*argument.names, **argument.how)
-    return words
+    return commands.parser("hotsync-slave", __doc__, EPILOG, COMMANDS, required=False)
 
 
 def main(argv: Sequence[str]) -> int:
     """Do one command. Returns an os.EX_* value."""
     log.person = True
     options = parser().parse_args(argv)
-    try:
-        return COMMANDS[options.command].do(options) if options.command else _standing()
-    except PermissionError as error:
-        raise Denied(f"{error.filename}: {error.strerror}", "run as root") from error
+    return commands.run(lambda: COMMANDS[options.command].do(options) if options.command else _standing())
