@@ -10,16 +10,19 @@ import multiprocessing
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis.reporting import with_reporter
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "lib"), str(ROOT)]
 STEPS = {"files": 25, "trees": 30}  # of one history
 CHUNK = 10  # histories that share a seed, and that are lost when the campaign is stopped
+TOLD = 400  # last messages of a chunk that a failure shows
 Chunk = tuple[int, str, int]  # seed, name of the machine, and steps of a history
 
 
@@ -34,21 +37,24 @@ def machine(name: str) -> type[RuleBasedStateMachine]:
 def run_chunk(chunk: Chunk) -> tuple[int, str, str]:
     """Run some histories of a seed and a machine and return these and what failed, "" when nothing did."""
     chunk_seed, name, steps = chunk
+    told: deque[str] = deque(maxlen=TOLD)  # a failure that its repetition does not show is seen here only
     try:
-        run_state_machine_as_test(
-            seed(chunk_seed)(machine(name)),
-            settings=settings(
-                max_examples=CHUNK,
-                stateful_step_count=steps,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-                report_multiple_bugs=False,
-            ),
-        )
+        with with_reporter(lambda line: told.append(str(line))):
+            run_state_machine_as_test(
+                seed(chunk_seed)(machine(name)),
+                settings=settings(
+                    max_examples=CHUNK,
+                    stateful_step_count=steps,
+                    deadline=None,
+                    database=None,
+                    phases=[Phase.generate],
+                    verbosity=Verbosity.debug,
+                    suppress_health_check=list(HealthCheck),
+                    report_multiple_bugs=False,
+                ),
+            )
     except Exception:
-        return chunk_seed, name, traceback.format_exc()
+        return chunk_seed, name, "\n".join([*told, traceback.format_exc()])
     return chunk_seed, name, ""
 
 
@@ -84,7 +90,7 @@ def main() -> int:
         report.write_text(json.dumps(done, indent=1))
         print(f"{number * CHUNK}/{len(left) * CHUNK} histories, {time.monotonic() - started:.0f} s", flush=True)
         if failure:
-            print(failure[-6000:], flush=True)
+            print(failure[-12000:], flush=True)
     failed = [s for s, result in done.items() if result["failure"]]
     total = sum(result["histories"] for result in done.values())
     print(f"seed {options.seed}: {total} histories, {len(failed)} chunks failed {failed}; report: {report}")
