@@ -1,0 +1,1 @@
+"""Session tables of firewalls and proxies: read on the master, written on the standby."""
