@@ -1,7 +1,8 @@
 """What /etc/hotpair/hotpair.ini means: this node, its peer, and the sets that both share."""
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from hotpair import filesset, ini, options, paths, quiet, treeset
 from hotpair.exits import ConfigFail, NoInput
@@ -11,11 +12,13 @@ from hotpair.filesset import FilesSet
 from hotpair.hotsync import settings as hotsync
 from hotpair.hotsync.settings import Hotsync
 from hotpair.options import Option, limit, port, shaped, size
+from hotpair.sessions import settings as sessions
+from hotpair.sessions.settings import Sessions
 from hotpair.treeset import TreeSet
 
 SET_NAME = re.compile(r"[a-z0-9-]+")
 AnySet = FilesSet | TreeSet
-KINDS = "[node], [files NAME], [tree NAME], [hotsync] or [failover]"
+KINDS = "[node], [files NAME], [tree NAME], [hotsync], [failover] or [sessions]"
 
 
 class Node(NamedTuple):
@@ -39,6 +42,7 @@ class Config(NamedTuple):
     signature: str = ""  # of the files this was read from, taken before they were read
     hotsync: Hotsync | None = None  # None without that section
     failover: Failover = Failover()
+    sessions: Sessions | None = None  # None without that section
 
     def named(self, set_name: str) -> AnySet:
         """Return a set. Raises ConfigFail when there is none of that name."""
@@ -72,6 +76,18 @@ NODE = {
 }
 
 
+def _node(section: ini.Section) -> Node:
+    return Node(**options.values(section, NODE, ("name", "peer")))
+
+
+SINGLE: dict[str, Callable[[ini.Section], Any]] = {
+    "node": _node,
+    "hotsync": hotsync.read,
+    "failover": failover.read,
+    "sessions": sessions.read,
+}
+
+
 def examine() -> tuple[Config | None, list[ini.Problem]]:
     """Read hotpair.ini and return it with every problem found; the configuration is None when there is one.
 
@@ -79,23 +95,17 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
     """
     signature = quiet.configuration()
     file = ini.read(paths.config_file("hotpair.ini"))
-    node: Node | None = None
+    single: dict[str, Any] = {}
     files: list[tuple[ini.Section, FilesSet]] = []
     trees: list[tuple[ini.Section, TreeSet]] = []
-    copied: Hotsync | None = None
-    taken_over = Failover()
     for section in file.sections():
         kind, _, name = section.name.partition(" ")
-        if section.name == "node":
-            node = Node(**options.values(section, NODE, ("name", "peer")))
+        if section.name in SINGLE:
+            single[section.name] = SINGLE[section.name](section)
         elif kind == "files" and name:
             files.append((section, filesset.read(section, name.strip())))
         elif kind == "tree" and name:
             trees.append((section, treeset.read(section, name.strip())))
-        elif section.name == "hotsync":
-            copied = hotsync.read(section)
-        elif section.name == "failover":
-            taken_over = failover.read(section)
         else:
             section.problem(f"unknown section [{section.name}]", f"write {KINDS}")
     sets: list[tuple[ini.Section, AnySet]] = [*files, *trees]
@@ -103,11 +113,13 @@ def examine() -> tuple[Config | None, list[ini.Problem]]:
     filesset.check_overlap(files)
     filesset.check_copies(files)
     treeset.check_overlap(trees, [(section, path) for section, one in files for path in one.paths])
-    if node is None:
+    if "node" not in single:
         file.problems.append(ini.Problem(file.path, 0, "no section [node]", "write one with name and peer"))
-    if file.problems or node is None:
+    if "sessions" in single and "hotsync" not in single:
+        file.problems.append(ini.Problem(file.path, 0, "[sessions] without [hotsync]", "write one: its role counts"))
+    if file.problems:
         return None, file.problems
-    return Config(node, {one.name: one for _, one in sets}, signature, copied, taken_over), []
+    return Config(sets={one.name: one for _, one in sets}, signature=signature, **single), []
 
 
 def _check_names(sections: list[tuple[ini.Section, AnySet]]) -> None:

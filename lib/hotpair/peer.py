@@ -117,7 +117,7 @@ def conversation(node: Node, files: AnySet, process: subprocess.Popen[bytes] | N
     except Later as away:
         if away.kind != Later.kind:  # not the peer's doing
             raise
-        raise Later(_why(process, away), f"is {node.peer} up, and does its key still hold?") from away
+        raise Later(why(process, away), f"is {node.peer} up, and does its key still hold?") from away
     finally:
         close(process)
 
@@ -131,7 +131,7 @@ def close(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def _why(process: subprocess.Popen[bytes], away: Later) -> str:
+def why(process: subprocess.Popen[bytes], away: Later) -> str:
     """Return what ssh said last, which tells more than a closed pipe."""
     process.kill()
     assert process.stderr

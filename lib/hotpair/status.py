@@ -107,6 +107,10 @@ def collect(configuration: Config) -> Status:
         from hotpair.failover import standing
 
         remarks += standing.remarks(configuration, me)
+        if configuration.sessions:
+            from hotpair.sessions import standing as sessions
+
+            remarks += sessions.remarks(configuration.sessions, me)
     elif not sets:
         what, remedy = "no set is configured", "write [files NAME] in hotpair.ini"
         remarks.append(Remark(WARNING, "", "", "empty", 0.0, what, remedy))

@@ -33,6 +33,10 @@ COPY = """\
 # Every night, on the standby: whether a promotion would work.
 17 3 * * * root {programs}/hotsync-slave rehearse --cron
 """
+SESSIONS = """\
+# Every minute, for as long: the session tables follow, and what they keep too long is ended.
+* * * * * root {programs}/ssync mirror --cron
+"""
 
 
 def programs() -> str:
@@ -65,10 +69,10 @@ def _canary(files: AnySet, anew: bool) -> str:
     return last if last != marks.CANARY and not anew else f"{marks.CANARY}-{os.urandom(6).hex()}"
 
 
-def cron(program_dir: str, copies: bool) -> str:
-    """Return the text of the cron file. copies: there is a [hotsync]."""
+def cron(program_dir: str, copies: bool, sessions: bool) -> str:
+    """Return the text of the cron file. copies: there is a [hotsync]; sessions: a [sessions]."""
     root = f"HOTPAIR_ROOT={paths.root()}\n" if paths.root() else ""
-    return (CRON + COPY * copies).format(programs=program_dir, root=root)
+    return (CRON + COPY * copies + SESSIONS * sessions).format(programs=program_dir, root=root)
 
 
 def _tables() -> list[str]:
@@ -87,7 +91,7 @@ def plan(configuration: Config, program_dir: str) -> dict[str, str | None]:
     for path in _tables():
         if path not in known and (read(path) or "").startswith(MAKER):
             wanted[path] = None
-    wanted[paths.cron_file()] = cron(program_dir, configuration.hotsync is not None)
+    wanted[paths.cron_file()] = cron(program_dir, bool(configuration.hotsync), bool(configuration.sessions))
     return wanted
 
 

@@ -17,7 +17,7 @@ from hotpair.owners import SAME, Owners
 from hotpair.treeset import BigFile, Share, TreeSet
 
 SHIPPED = Path(__file__).parents[2] / "etc/hotpair/hotpair.ini"
-KINDS = "write [node], [files NAME], [tree NAME], [hotsync] or [failover]"
+KINDS = "write [node], [files NAME], [tree NAME], [hotsync], [failover] or [sessions]"
 NODE = "[node]\nname = alpha\npeer = ssh:beta\n"  # the text under test begins at line 4
 MAPPED = "[tree a]\nroot = /srv/a\nowner-map =\n"  # its first rule is on line 7
 Write = Callable[[str], Path]

@@ -75,7 +75,7 @@ def test_the_shipped_example_is_what_is_written(monkeypatch: pytest.MonkeyPatch)
     example = (SHIPPED / "incron.d/hotpair-etc").read_text().replace("@SBINDIR@", SBIN)
     assert entries(example) == entries(watch.table(files("/etc/hosts"), SBIN))
     cron = (SHIPPED / "cron.d/hotpair").read_text().replace("@SBINDIR@", SBIN)
-    assert cron.splitlines()[1:] == watch.cron(SBIN, copies=True).splitlines()[1:]
+    assert cron.splitlines()[1:] == watch.cron(SBIN, copies=True, sessions=True).splitlines()[1:]
 
 
 def test_cron_starts_hotsync_only_where_it_is_configured(root: Path) -> None:

@@ -17,11 +17,11 @@ sshd starts this as the forced command of the peer's key, in /root/.ssh/authoriz
 
 The set then comes from SSH_ORIGINAL_COMMAND, which may say `syncr-receive SET` and nothing else. It decides, stages
 and applies what the peer proposes; only paths of its own configuration are ever written.
-`hotsync-slave role`, `hotsync-slave door` and `hotsync-slave hand-over` may be asked for as well.
+`hotsync-slave role`, `hotsync-slave door`, `hotsync-slave hand-over` and `ssync apply` may be asked for as well.
 
 exit: 0 done, 76 refused, 75 the peer went away, 78 configuration, 64 usage"""
 _ORIGINAL = re.compile(r"syncr-receive ([a-z0-9-]+)")
-_SLAVE = re.compile(r"hotsync-slave (role|door|hand-over)")
+_OTHER = re.compile(r"(hotsync-slave) (role|door|hand-over)|(ssync) (apply)")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,10 +29,10 @@ def main(argv: Sequence[str]) -> int:
     if list(argv) in (["--help"], ["-h"]):
         print(USAGE)
         return os.EX_OK
-    other = _SLAVE.fullmatch(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+    other = _OTHER.fullmatch(os.environ.get("SSH_ORIGINAL_COMMAND", ""))
     if other:
-        program = peer.program("hotsync-slave")
-        os.execv(program, [program, other[1]])
+        name, word = filter(None, other.groups())
+        os.execv(peer.program(name), [peer.program(name), word])
     set_name = _set_name(argv)
     wire = Wire(0, 1, 60.0)
     try:

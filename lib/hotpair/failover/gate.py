@@ -45,6 +45,11 @@ def parse(text: bytes) -> dict[str, Any]:
         raise ValueError("too deep") from error
     if not isinstance(said, dict):
         raise ValueError("not an object")
+    return checked(said)
+
+
+def checked(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what the other end says of itself, as it is. Raises ValueError when it cannot be that."""
     epoch, name = said.get("epoch"), said.get("node")
     if type(epoch) is not int or not 0 <= epoch < 1 << 53:
         raise ValueError("no epoch")

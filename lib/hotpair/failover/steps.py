@@ -171,6 +171,19 @@ def load_dumps(work: Work) -> str:
     return hooks(work.configuration, "restore.d", ("load", inherited(work, "dumps")))
 
 
+def write_sessions(work: Work) -> str:
+    """Put the session tables that the master sent into the kernel and the proxies; what fails ends nothing."""
+    from hotpair.sessions import files
+    from hotpair.sessions.backends import Backends
+
+    if work.configuration.sessions is None:
+        return "there is no [sessions]"
+    result = files.load(files.stored(), Backends(work.configuration.sessions), lambda _: True)
+    for line in result.problems:
+        log.error(line)
+    return "; ".join([*files.lines(result, "written"), *result.problems])
+
+
 def run_hooks(work: Work) -> str:
     """Run the programs of promote.d with the epoch."""
     return hooks(work.configuration, "promote.d", (str(work.record["epoch"]),))
@@ -212,6 +225,7 @@ STEPS = (
     Step("configuration", "restore the master's configuration", restore_configuration, data=True),
     Step("services", "start the services", start_services),
     Step("dumps", "load the dumps", load_dumps, data=True),
+    Step("sessions", "write the session tables", write_sessions, data=True),
     Step("hooks", "run promote.d", run_hooks),
     Step("address", "take the addresses and tell the neighbours", take_addresses),
 )

@@ -62,20 +62,16 @@ class Table(NamedTuple):
         return f"{self.backend} {self.name}".rstrip()
 
 
-def lines(table: Table) -> Iterator[bytes]:
-    """Yield the lines of a table, each with its newline."""
+def messages(table: Table) -> Iterator[dict[str, Any]]:
+    """Yield what a table is written as: its header, then its entries."""
     header: dict[str, Any] = {"ssync": VERSION, **table.origin._asdict(), "backend": table.backend, "table": table.name}
     header |= {"at": round(table.at, 3), "clock_ms": table.clock_ms, "entries": len(table.entries)}
     header |= {"complete": table.complete, "error": table.error, "facts": table.facts}
     if table.since_ms is not None:
         header |= {"since_ms": table.since_ms, "gone": table.gone}
-    yield _line(header)
+    yield header
     for entry in table.entries.values():
-        yield _line(_fields(entry))
-
-
-def _line(found: dict[str, Any]) -> bytes:
-    return json.dumps(found, separators=(",", ":")).encode() + b"\n"
+        yield _fields(entry)
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
@@ -91,16 +87,34 @@ def _fields(entry: Entry) -> dict[str, Any]:
     return fields
 
 
+def read(found: Iterator[dict[str, Any]]) -> Iterator[Table]:
+    """Yield the tables of some messages. Raises Unreadable for what is no table, or ends before it is whole."""
+    for message in found:
+        yield body(message, found)
+
+
+def body(header: dict[str, Any], rest: Iterator[dict[str, Any]]) -> Table:
+    """Return the table that begins with a header. Raises Unreadable."""
+    table, count = _header(header)
+    entries: dict[str, Entry] = {}
+    for _ in range(count):
+        message = next(rest, None)
+        if message is None:
+            raise Unreadable("it ends too early")
+        entry = _entry(message)
+        entries[entry.key] = entry
+    return table._replace(entries=entries)
+
+
+def lines(table: Table) -> Iterator[bytes]:
+    """Yield a table as lines, each with its newline."""
+    for message in messages(table):
+        yield json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
 def tables(text: Iterable[bytes]) -> Iterator[Table]:
-    """Yield the tables of some lines. Raises Unreadable for what is no table, or ends before it is whole."""
-    rest = iter(text)
-    for line in rest:
-        table, count = _header(_object(line))
-        entries: dict[str, Entry] = {}
-        for _ in range(count):
-            entry = _entry(_object(next(rest, b"")))
-            entries[entry.key] = entry
-        yield table._replace(entries=entries)
+    """Yield the tables of some lines. Raises Unreadable, as `read` does."""
+    return read(map(_object, text))
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""The kinds of session tables by their names, and dumps of many tables, of which one that fails spares the rest."""
+
+import time
+from collections.abc import Collection, Iterable, Iterator
+
+from hotpair.sessions.backend import Backend, Missing, TableError
+from hotpair.sessions.record import Origin, Table
+from hotpair.sessions.settings import Sessions
+
+ALL = ("recent",)  # kinds whose label alone means every table of it
+
+
+class Backends:
+    """The backends of one run, each made when it is first asked for: some keep in mind what they saw last."""
+
+    def __init__(self, settings: Sessions) -> None:
+        self.settings = settings
+        self._made: dict[str, Backend] = {}
+
+    def of(self, kind: str) -> Backend:
+        """Return the backend of a kind of table. Raises Missing when this hotpair has none of that kind."""
+        if kind not in self._made:
+            self._made[kind] = self._make(kind)
+        return self._made[kind]
+
+    def _make(self, kind: str) -> Backend:
+        raise Missing(f"there is no kind of table {kind!r}")
+
+    def labels(self, wanted: Iterable[str], without: Collection[str] = ()) -> list[str]:
+        """Return the label of every single table that is meant, each once."""
+        found: dict[str, None] = {}
+        for label in wanted:
+            if label in ALL:
+                found |= {f"{label} {name}": None for name in self.of(label).names()}
+            else:
+                found[label] = None
+        return [label for label in found if label not in without]
+
+    def dump(self, labels: Iterable[str], origin: Origin) -> Iterator[Table]:
+        """Yield each table as it is now; where that cannot be had, an incomplete one with the reason."""
+        for label in labels:
+            kind, _, name = label.partition(" ")
+            try:
+                yield self.of(kind).dump(name)._replace(origin=origin)
+            except TableError as error:
+                clock = time.monotonic() * 1000
+                yield Table(kind, name, time.time(), clock, complete=False, error=str(error), origin=origin)

@@ -1,0 +1,122 @@
+"""The master's end of a mirror: dump the tables that are switched on again and again, and tell the standby."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hotpair import locks, peer
+from hotpair.config import Config
+from hotpair.exits import Later, Refused
+from hotpair.failover import gate, role
+from hotpair.sessions import reaper, record, switches
+from hotpair.sessions.apply import LOCK
+from hotpair.sessions.backends import Backends
+from hotpair.sessions.record import Origin, Table
+from hotpair.sessions.settings import Sessions
+from hotpair.wire import Wire
+
+START = 10.0  # seconds that the peer's Python may take, besides the time to connect
+
+
+class Mirror:
+    """One conversation with the standby."""
+
+    def __init__(self, configured: Sessions, backends: Backends, origin: Origin, wire: Wire) -> None:
+        self.configured, self.backends, self.origin, self.wire = configured, backends, origin, wire
+        self.told: dict[str, Table] = {}  # by label: what the standby knows
+        self.problems: dict[str, None] = {}  # lines, each once, in the order they came up
+        self.entries: dict[str, int] = {}  # by label, in the last cycle
+        self.cycles = 0
+
+    def cycle(self) -> None:
+        """Dump every table, tell the standby what has changed, and hear what became of it."""
+        self.cycles += 1
+        labels = self.backends.labels(switches.switched_on(self.configured), switches.switched_off())
+        with self.wire.gathered():
+            for table in self.backends.dump(labels, self.origin):
+                self._tell(table)
+            self.wire.send(cycle=self.cycles)
+        answer = self.wire.receive()
+        if "refused" in answer:
+            raise Refused(f"the standby refuses: {answer['refused']}")
+        self._hear(answer)
+
+    def _tell(self, table: Table) -> None:
+        last, label = self.told.pop(table.label, None), table.label
+        if table.complete:
+            self.told[label] = table
+            self.entries[label] = len(table.entries)
+        elif last:
+            self.told[label] = last
+        step = record.delta(last, table) if last and table.complete else table
+        for message in record.messages(step):
+            self.wire.send(**message)
+
+    def _hear(self, answer: dict[str, Any]) -> None:
+        problems, again = answer.get("problems"), answer.get("again")
+        if answer.get("cycle") != self.cycles or not isinstance(problems, dict) or not isinstance(again, list):
+            raise Refused("the standby's answer is none")
+        for label in again:
+            self.told.pop(label, None)
+        self.problems |= {f"{label}: {line}": None for label, lines in problems.items() for line in lines}
+
+
+@contextmanager
+def conversation(configuration: Config, dry: bool = False) -> Iterator[tuple[Wire, Origin]]:
+    """Talk with the standby's `ssync apply`. Raises Later when it is away, Refused when it says no.
+
+    dry: it is only to compare.
+    """
+    node, me = configuration.node, role.current()
+    process = peer.start(node, "ssync", "apply")
+    assert process.stdin and process.stdout
+    wire = Wire(process.stdout.fileno(), process.stdin.fileno(), node.io_timeout)
+    try:
+        hello = gate.hello(node.name, me)
+        wire.send(ssync=record.VERSION, check=dry, **hello)
+        answer = wire.receive(node.connect_timeout + START)
+        if "refused" in answer:
+            raise Refused(f"the standby refuses: {answer['refused']}")
+        yield wire, Origin(node.name, hello["boot"], me.epoch)
+        wire.send(bye=True)
+    except Later as away:
+        raise Later(peer.why(process, away), f"is {node.peer} up, and does its key still hold?") from away
+    finally:
+        peer.close(process)
+
+
+def run(configuration: Config, every: float, seconds: float) -> Mirror:
+    """Mirror for some seconds, a cycle each `every` seconds. Raises as `conversation` does."""
+    configured = configuration.sessions or Sessions()
+    backends = Backends(configured)
+    until = time.monotonic() + seconds
+    with conversation(configuration) as (wire, origin):
+        mirror = Mirror(configured, backends, origin, wire)
+        while True:
+            begun = time.monotonic()
+            mirror.cycle()
+            reap(backends)
+            if begun + every >= until:
+                return mirror
+            time.sleep(max(begun + every - time.monotonic(), 0))
+
+
+def reap(backends: Backends) -> list[str]:
+    """End what is due on this node. Returns what failed."""
+    with locks.state(LOCK):
+        return reaper.Reaper().reap(backends)
+
+
+def compare(configuration: Config) -> dict[str, list[str]]:
+    """Return what differs between the tables here and the standby's, by label. Raises as `conversation` does."""
+    configured = configuration.sessions or Sessions()
+    backends = Backends(configured)
+    with conversation(configuration, dry=True) as (wire, origin):
+        labels = backends.labels(switches.switched_on(configured), switches.switched_off())
+        for table in backends.dump(labels, origin):
+            for message in record.messages(table._replace(entries={})):
+                wire.send(**message)
+        wire.send(cycle=1)
+        found = wire.expect("problems")
+        return {str(label): [str(line) for line in lines] for label, lines in found.items()}
