@@ -14,6 +14,7 @@ from hotpair.filesset import FilesSet
 from hotpair.hotsync import settings as hotsync
 from hotpair.options import Option
 from hotpair.owners import SAME, Owners
+from hotpair.sessions import settings as sessions
 from hotpair.treeset import BigFile, Share, TreeSet
 
 SHIPPED = Path(__file__).parents[2] / "etc/hotpair/hotpair.ini"
@@ -572,6 +573,7 @@ every_kind = pytest.mark.parametrize(
         pytest.param("tree home", "[tree NAME]", treeset.OPTIONS, {"root"}, id="tree"),
         pytest.param("hotsync", "[hotsync]", hotsync.OPTIONS, {"role"}, id="hotsync"),
         pytest.param("failover", "[failover]", failover.OPTIONS, set(), id="failover"),
+        pytest.param("sessions", "[sessions]", sessions.OPTIONS, set(), id="sessions"),
     ],
 )
 
@@ -582,7 +584,7 @@ def test_the_shipped_file_is_sound_with_every_option_switched_on(write: Write) -
 
 
 def test_the_shipped_file_has_a_section_of_each_kind() -> None:
-    kinds = ["node", "files etc", "tree home", "hotsync", "failover"]
+    kinds = ["node", "files etc", "tree home", "hotsync", "failover", "sessions"]
     assert list(IniConfig(str(SHIPPED), _uncommented()).sections) == kinds
 
 
@@ -610,7 +612,7 @@ def test_every_option_of_the_shipped_file_is_explained() -> None:
             assert paragraph.startswith("# ") or paragraph.startswith("[node]"), paragraph
 
 
-EVERY = (config.NODE, filesset.OPTIONS, treeset.OPTIONS, hotsync.OPTIONS, failover.OPTIONS)
+EVERY = (config.NODE, filesset.OPTIONS, treeset.OPTIONS, hotsync.OPTIONS, failover.OPTIONS, sessions.OPTIONS)
 
 
 def test_the_shipped_file_says_of_every_option_without_a_default_what_nothing_means() -> None:
