@@ -1,0 +1,109 @@
+"""Session tables on two nodes with kernels' tables of their own: what the standby has while the master is in use."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+
+import pytest
+
+from tests.lab.conftest import Node, Pair
+
+LONG = bool(os.environ.get("HOTPAIR_LONG"))
+SECTION = "\n[hotsync]\nrole = {role}\n\n[sessions]\nevery = 1\n"
+RULES = [
+    f"{tool} -A INPUT -p udp --dport 9 -m recent --name SSH --{word}"
+    for tool in ("iptables", "ip6tables")
+    for word in ("set", "update --seconds 600 --hitcount 20")
+]
+ADDRESSES = [f"127.1.0.{n}" for n in range(1, 81)] + [f"fd00::{n:x}" for n in range(1, 21)]
+KNOCK = """\
+import socket, sys
+for line in sys.stdin:
+    address = line.strip()
+    six = ":" in address
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as knock:
+        knock.bind((address, 0))
+        knock.sendto(b"x", ("::1" if six else "127.0.0.1", 9))
+"""
+HZ = round(1 / time.clock_getres(6))  # CLOCK_MONOTONIC_COARSE
+
+
+def needs(*programs: str) -> None:
+    for program in programs:
+        if not shutil.which(program):
+            pytest.skip(f"needs {program}")
+
+
+@pytest.fixture
+def mirrored(own_pair: Pair) -> Pair:
+    """alpha is master, beta its standby."""
+    for node, role in ((own_pair.alpha, "master"), (own_pair.beta, "standby")):
+        does(node, "cat >> /etc/hotpair/hotpair.ini", SECTION.format(role=role))
+    return own_pair
+
+
+def does(node: Node, command: str, stdin: str = "", seconds: float = 90) -> str:
+    done = node(command, stdin, seconds)
+    assert done.code == 0, f"{command}: {done.err}"
+    return done.out
+
+
+class Traffic:
+    """Clients that come to a node at random until it is closed."""
+
+    def __init__(self, node: Node, seed: int) -> None:
+        argv, environment = node.lab.entry(node.name, ["/usr/bin/python3", "-I", "-c", KNOCK])
+        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, env=environment, text=True)
+        self.random, self.ended = random.Random(seed), threading.Event()
+        self.thread = threading.Thread(target=self._knock, daemon=True)
+        self.thread.start()
+
+    def _knock(self) -> None:
+        assert self.process.stdin
+        while not self.ended.wait(self.random.expovariate(100)):  # a hundred a second
+            self.process.stdin.write(self.random.choice(ADDRESSES) + "\n")
+            self.process.stdin.flush()
+
+    def close(self) -> None:
+        self.ended.set()
+        self.thread.join()
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.process.wait(10) == 0
+
+
+def recent(node: Node, name: str) -> dict[str, list[int]]:
+    """Return the stamps of each address of a table in jiffies, which are the same on both nodes: one kernel."""
+    found = {}
+    for line in does(node, f"cat /proc/net/xt_recent/{name}").splitlines():
+        words = line.split()
+        address, stamps = words[0].removeprefix("src="), [int(word.strip(",")) for word in words[7:]]
+        found[address] = sorted(stamps)
+    return found
+
+
+@pytest.mark.parametrize(("every", "seconds"), [(1.0, 60), (0.2, 30)] if LONG else [(0.2, 8)])
+def test_firewalls_know_the_same_clients_on_both_nodes(mirrored: Pair, every: float, seconds: float) -> None:
+    needs("iptables")
+    for node in (mirrored.alpha, mirrored.beta):
+        for rule in RULES:
+            does(node, rule)
+    does(mirrored.alpha, "for n in $(seq 1 20); do ip -6 addr add fd00::$(printf %x $n)/128 dev lo nodad; done")
+    does(mirrored.alpha, "ssync start recent")
+    traffic = Traffic(mirrored.alpha, seed=7)
+    ender = threading.Timer(seconds, traffic.close)
+    ender.start()
+    said = does(
+        mirrored.alpha, f"ssync mirror --every {every} --for {seconds + 3 * every + 1} --json", seconds=seconds + 30
+    )
+    ender.join()
+    assert json.loads(said)["problems"] == []
+    master, standby = recent(mirrored.alpha, "SSH"), recent(mirrored.beta, "SSH")
+    assert len(master) == len(ADDRESSES)
+    assert {key: len(stamps) for key, stamps in standby.items()} == {key: len(stamps) for key, stamps in master.items()}
+    late = [(standby[key][-1] - master[key][-1]) / HZ for key in master]
+    assert min(late) >= 0 and max(late) <= every + 0.25, (min(late), max(late))
