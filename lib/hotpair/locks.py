@@ -19,8 +19,6 @@ TYPE_CHECKING = False  # importing typing alone would cost an event half of its 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from hotpair.exits import Later
-
 STATE_WAIT = 60.0  # seconds until a held state lock counts as a temporary failure
 LOOK = 0.002  # seconds between two attempts
 
@@ -88,24 +86,8 @@ class state:  # noqa: N801 (used as `with locks.state(name):`)
         while not _try(self.fd):
             if time.monotonic() > deadline:
                 os.close(self.fd)
-                raise _taken(f"{self.name} lock is held by another program", f"see who: fuser {lock_file(self.name)}")
+                _taken(f"{self.name} lock is held by another program", f"see who: fuser {lock_file(self.name)}")
             time.sleep(LOOK)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.fd)
-
-
-class alone:  # noqa: N801 (used as `with locks.alone(name, what):`)
-    """Be the only one that does something, without waiting. Raises Later(what) when somebody is at it."""
-
-    def __init__(self, name: str, what: str) -> None:
-        self.name, self.what = name, what
-
-    def __enter__(self) -> None:
-        fd = _try_open(self.name)
-        if fd is None:
-            raise _taken(self.what, "wait for it")
-        self.fd = fd
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
@@ -123,16 +105,16 @@ class run:  # noqa: N801 (used as `with locks.run(name, seconds):`)
         try:
             self.lock.acquire()
         except Timeout:
-            raise _taken(f"{self.set_name}: a run is under way", "try again in a moment") from None
+            _taken(f"{self.set_name}: a run is under way", "try again in a moment")
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
 
 
-def _taken(what: str, remedy: str) -> Later:
+def _taken(what: str, remedy: str) -> None:
     from hotpair.exits import Later
 
-    return Later(what, remedy)
+    raise Later(what, remedy)
 
 
 def _filelock(name: str, seconds: float) -> FileLock:

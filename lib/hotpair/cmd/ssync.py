@@ -29,7 +29,8 @@ EPILOG = f"""A TABLE is one of: {SHAPES}.
 
 exit: 0 done, 64 usage, 66 no such file or table, 74 a table could not be dumped or loaded (each is named), 75 not now
       (a mirror is at work, the standby is away), 76 refused by the other node, 77 not root, 78 configuration"""
-FOR = 58.0  # seconds that cron's mirror lasts: the next one is a minute after it
+FOR = 58.0  # seconds that cron's mirror lasts: the next one begins a minute after it
+LAST = 10.0  # seconds that it waits for the last one to end
 
 
 def _configured() -> tuple[Config, Sessions]:
@@ -158,7 +159,7 @@ def _mirror(options: argparse.Namespace) -> int:
     if not switches.switched_on(settings):
         raise NoInput("no table is switched on", "`ssync start TABLE`")
     begun = time.time()
-    with locks.alone("ssync.mirror", "a mirror is at work"):
+    with locks.run("ssync.mirror", LAST if options.cron else 0):
         try:
             ended = mirror.run(configuration, options.every or settings.every, options.seconds)
         except Fail as fail:

@@ -2,17 +2,18 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from hotpair import locks, log
 from hotpair.config import Config
-from hotpair.exits import Fail, UsageFail
+from hotpair.exits import Fail, Later, UsageFail
 from hotpair.failover import address, gate, notes, peer_role, role, services, steps
 from hotpair.failover.role import MASTER, Role
 from hotpair.failover.steps import LEAVABLE, STEPS, Step, Work
 
-LOCK = "hotsync-slave.run"
+LOCK = "hotsync-slave"
 
 
 class Order(NamedTuple):
@@ -25,9 +26,16 @@ class Order(NamedTuple):
     without: tuple[str, ...] = ()  # names of steps
 
 
-def alone() -> locks.alone:
+@contextmanager
+def alone() -> Iterator[None]:
     """Be the only one that changes what this node is. Raises Later when somebody is at it."""
-    return locks.alone(LOCK, "another hotsync-slave is at work here")
+    fd = locks.try_run(LOCK)
+    if fd is None:
+        raise Later("another hotsync-slave is at work here", "wait for it")
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def promote(

@@ -15,7 +15,7 @@ from hotpair.sessions.record import Origin, Table, Unreadable
 from hotpair.sessions.settings import Sessions
 from hotpair.wire import Wire
 
-LOCK = "sessions"  # held by whoever loads tables, and while it is decided that this node does
+LOCK = "ssync.tables"  # held by whoever loads tables, and while it is decided that this node does
 MOST = 1_000_000  # entries of one table
 RESUMED = ("recent",)  # kinds that must go on from what the last conversation loaded, or every hit would be a new one
 

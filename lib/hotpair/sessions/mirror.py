@@ -97,7 +97,7 @@ def run(configuration: Config, every: float, seconds: float) -> Mirror:
             begun = time.monotonic()
             mirror.cycle()
             reap(backends)
-            if begun + every >= until:
+            if begun + every > until:
                 return mirror
             time.sleep(max(begun + every - time.monotonic(), 0))
 
