@@ -157,8 +157,19 @@ def test_one_table_that_fails_spares_the_others(memory: Memory) -> None:
         [table(Entry("a")), table(Entry("b"), name="two"), table(name="three")._replace(complete=False, error="x")]
     )
     assert list(memory.tables["two"]) == ["b"]
-    assert node.problems == {"ipset one": ["stored, not loaded: broken"], "ipset three": ["not dumped: x"]}
+    assert node.problems == {"ipset one": ["not loaded: broken"], "ipset three": ["not dumped: x"]}
     assert {one.table.name: one.loaded for one in store.everything()} == {"one": False, "two": True}
+
+
+def test_a_full_disk_keeps_no_table_from_being_loaded(memory: Memory, monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(store, "put", full)
+    node = receiver()
+    node.take([table(Entry("a"))])
+    assert list(memory.tables["one"]) == ["a"]
+    assert node.problems == {"ipset one": ["not stored: No space left on device"]}
 
 
 def test_a_table_that_failed_is_loaded_from_its_beginning_the_next_time(memory: Memory) -> None:

@@ -39,9 +39,13 @@ def serve(configuration: Config, wire: Wire) -> None:
         if dry:
             found = {step.label: check.differences(backends, step) for step in steps}
             wire.send(cycle=word.get("cycle"), problems={label: said for label, said in found.items() if said})
-        else:
+            continue
+        try:
             receiver.take(steps)
-            wire.send(cycle=word.get("cycle"), problems=receiver.problems, again=receiver.again)
+        except Refused as refusal:
+            wire.send(refused=str(refusal))
+            raise
+        wire.send(cycle=word.get("cycle"), problems=receiver.problems, again=receiver.again)
 
 
 def _admitted(configuration: Config, hello: dict[str, Any], dry: bool) -> Origin:
@@ -134,17 +138,23 @@ class Receiver:
         return ""
 
     def _load(self, whole: Table, unchanged: bool) -> list[str]:
-        label = whole.label
-        known = unchanged and label in self.loaded
+        """Load a table and store it, neither of which needs the other: a disk may be full, a proxy may not run here."""
+        label, problems = whole.label, list[str]()
+        last = self.loaded.pop(label, None)
         try:
-            loaded = self.backends.of(whole.backend).load(whole, self.loaded.pop(label, None))
+            loaded = self.backends.of(whole.backend).load(whole, last)
         except TableError as error:
-            store.put(whole, loaded=False)
-            return [f"stored, not loaded: {error}"]
-        if known:
-            store.touch(label)
+            problems.append(f"not loaded: {error}")
         else:
-            store.put(whole, loaded=True)
-        self.loaded[label] = whole
-        self.reaper.add(label, loaded.deadlines)
-        return list(loaded.problems)
+            self.loaded[label] = whole
+            problems += loaded.problems
+        try:
+            if unchanged and last and label in self.loaded:
+                store.touch(label)
+            else:
+                store.put(whole, loaded=label in self.loaded)
+            if label in self.loaded:
+                self.reaper.add(label, loaded.deadlines)
+        except OSError as error:
+            problems.append(f"not stored: {error.strerror}")
+        return problems
