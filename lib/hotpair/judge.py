@@ -4,10 +4,10 @@ import os
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from hotpair import apply, beside, decide, detect, payload, plausible, scan, sections
+from hotpair import apply, beside, decide, descend, detect, paths, payload, plausible, scan, sections
 from hotpair.archive import Row
 from hotpair.config import AnySet
-from hotpair.detect import Change, Scope
+from hotpair.detect import Change, Scope, is_directory
 from hotpair.exits import Refused
 from hotpair.scan import State, Unsettled
 from hotpair.stage import Decided
@@ -49,6 +49,7 @@ class Judgement:
 
     def __init__(self, scope: Scope, peer: str, aside: bool, others: dict[str, Pending]) -> None:
         self.scope, self.peer, self.aside, self.others = scope, peer, aside, others
+        self.above: dict[str, bool] = {}  # directories that hold proposed paths, and whether the way to them is blocked
 
     def decide(self, change: Change) -> Pending:
         """Return what becomes of a proposed change. The caller holds the state lock."""
@@ -67,21 +68,27 @@ class Judgement:
         reply: dict[str, Any] = {"action": answer.action, "conflict": answer.conflict}
         loser = beside.loser(scope.files, path, row, scope.node.name) if answer.conflict else None
         decided = Decided(path, row.seen, new, "", row.signature, loser=loser)
+        if answer.conflict:
+            reply["why"] = f"{scope.node.name} has {scan.brief(row.seen)}, {self.peer} has {scan.brief(new)}"
         if answer.action == "take" and change.source:
             decided = decided._replace(source=change.source)
             if row.seen is not None or not self._can_move(change):
                 reply["action"] = "unmoved"
         elif answer.action == "take" and new is not None and new.kind == "file" and not _holds(row.seen, new):
-            if change.twin and self._can_link(change):
-                return Pending(reply, decided._replace(twin=change.twin))
-            stage = payload.stage_name(files.shared(path), new)
-            decided = decided._replace(stage=f"{apply.stage_directory(files, path, self.aside)}/{stage}")
-            reply.update(self._room(path, new))
+            if why := self._no_place(path, row):
+                return Pending({"action": "lost", "conflict": False, "why": why}, nothing)
+            return self._content(change, new, reply, decided)
         if answer.action == "lost":
             self._unagree(path, row, new)
-        if answer.conflict:
-            reply["why"] = f"{scope.node.name} has {scan.brief(row.seen)}, {self.peer} has {scan.brief(new)}"
         return Pending(reply, decided)
+
+    def _content(self, change: Change, new: State, reply: dict[str, Any], decided: Decided) -> Pending:
+        """Ask for a content, unless it is here under another name that is to be linked."""
+        if change.twin and self._can_link(change):
+            return Pending(reply, decided._replace(twin=change.twin))
+        stage = payload.stage_name(self.scope.files.shared(change.path), new)
+        place = f"{apply.stage_directory(self.scope.files, change.path, self.aside)}/{stage}"
+        return Pending({**reply, **self._room(change.path, new)}, decided._replace(stage=place))
 
     def _unagree(self, path: str, row: Row, there: State | None) -> None:
         """Call what won here a change of ours, so that we send it."""
@@ -100,6 +107,37 @@ class Judgement:
         if change.new.kind == "directory":
             return not change.path.startswith(change.source + "/")
         return row.seen == row.agreed and row.seen.content == change.new.content
+
+    def _no_place(self, path: str, row: Row) -> str:
+        """Return why a content could not be put at a path of a tree, whatever else this batch does, or "".
+
+        It would be carried for nothing, and again at each attempt: our own change, which is in the way, comes first.
+        """
+        if not isinstance(self.scope.files, TreeSet):
+            return ""
+        parent = path.rpartition("/")[0]
+        if parent not in self.above:
+            self.above[parent] = self._blocked(parent)
+        if self.above[parent]:
+            return f"{path}: a directory above it is none here"
+        if self.aside and not self.scope.files.source and is_directory(row.seen) and os.listdir(paths.under(path)):
+            self.scope.archive.put(path, row._replace(agreed=None, from_peer=False))  # it goes back to the peer
+            return f"{path} is a directory that is not empty"
+        return ""
+
+    def _blocked(self, directory: str) -> bool:
+        """Say whether something else than a directory is in the way to one, and stays there."""
+        try:
+            os.close(descend.open_directory(directory))
+        except NotADirectoryError:
+            return not any(
+                is_directory(earlier.change.new) and earlier.answer["action"] == "take"
+                for above, earlier in self.others.items()
+                if f"{directory}/".startswith(f"{above}/")
+            )
+        except OSError:
+            return False
+        return False
 
     def _can_link(self, change: Change) -> bool:
         """Say whether the peer's hard link can be one here: of what holds the content, or will when it is its turn."""
