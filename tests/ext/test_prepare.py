@@ -304,6 +304,22 @@ def test_what_is_installed_is_what_dpkg_says() -> None:
     assert "no-such-package" not in found
 
 
+@pytest.mark.skipif(not shutil.which("apt-mark"), reason="no apt here")
+def test_what_was_asked_for_is_what_apt_says() -> None:
+    said = subprocess.run(["apt-mark", "showmanual"], capture_output=True, text=True).stdout.split()
+    assert [line.split(" ")[0] for line in inventory.packages().splitlines()] == sorted(said)
+
+
+def test_a_package_is_asked_for_unless_apt_calls_it_automatic() -> None:
+    here = [("dpkg", "amd64", "1"), ("a", "all", "1"), ("b", "all", "1"), ("c", "amd64", "1"), ("c", "i386", "1")]
+    states = (
+        "Package: a\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: b\nArchitecture: amd64\nAuto-Installed: 0\n"
+    )
+    states += "\nPackage: c\nArchitecture: i386\nAuto-Installed: 1\n"
+    assert inventory.manual(here, states) == ["dpkg", "b", "c"]
+    assert inventory.manual(here[3:] + here[:1], "") == ["c", "c:i386", "dpkg"]
+
+
 def test_a_program_that_fails_is_quoted_with_its_last_words() -> None:
     with pytest.raises(Fail, match="ls: ls: cannot access '/nowhere'"):
         inventory.says("ls", "/nowhere")

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from hotpair import child, paths
+from hotpair import child, paths, watch
 from hotpair.exits import Fail
 
 TIMEOUT = 120.0  # seconds that a package manager may take to say what there is
+EXTENDED_STATES = "/var/lib/apt/extended_states"
 LINK = re.compile(r"S\d\d(.+)")
 
 
@@ -37,11 +38,8 @@ def installed() -> dict[str, str]:
     """Return the version of each installed package by its name; of a foreign architecture as NAME:ARCHITECTURE too."""
     found = {}
     if has("dpkg-query"):
-        shape = "${db:Status-Status}\\t${Package}\\t${Architecture}\\t${Version}\\n"
-        for line in says("dpkg-query", "-W", "-f", shape).splitlines():
-            status, name, architecture, version = line.split("\t")
-            if status == "installed":
-                found[name] = found[f"{name}:{architecture}"] = version
+        for name, architecture, version in _debian():
+            found[name] = found[f"{name}:{architecture}"] = version
     elif has("rpm"):
         for line in says("rpm", "-qa", "--qf", "%{NAME}\\t%{VERSION}-%{RELEASE}\\n").splitlines():
             name, version = line.split("\t")
@@ -49,12 +47,38 @@ def installed() -> dict[str, str]:
     return found
 
 
+def _debian() -> list[tuple[str, str, str]]:
+    """Return name, architecture and version of each package that dpkg has installed."""
+    shape = "${db:Status-Status}\\t${Package}\\t${Architecture}\\t${Version}\\n"
+    lines = [line.split("\t") for line in says("dpkg-query", "-W", "-f", shape).splitlines()]
+    return [(name, architecture, version) for status, name, architecture, version in lines if status == "installed"]
+
+
+def manual(installed: Iterable[tuple[str, str, str]], states: str) -> list[str]:
+    """Return what `apt-mark showmanual` prints in 2 s of CPU: what apt's extended_states does not call automatic.
+
+    A foreign architecture is written after the name. Pure.
+    """
+    automatic: set[tuple[str, str]] = set()
+    for stanza in states.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line)
+        if fields.get("Auto-Installed") == "1":
+            automatic.add((fields.get("Package", ""), fields.get("Architecture", "")))
+    found = list(installed)
+    native = next((architecture for name, architecture, _ in found if name == "dpkg"), "")
+    names = []
+    for name, architecture, _ in found:
+        if (name, native if architecture == "all" else architecture) not in automatic:
+            names.append(name if architecture in ("all", native) else f"{name}:{architecture}")
+    return names
+
+
 def packages() -> str:
     """Return the packages that somebody asked for, "NAME VERSION" a line; all where that is not recorded."""
     versions = installed()
     names: Iterable[str] = versions
     if has("apt-mark"):
-        names = says("apt-mark", "showmanual").split()
+        names = manual(_debian(), watch.read(EXTENDED_STATES) or "")
     elif has("dnf"):
         names = says("dnf", "-q", "repoquery", "--userinstalled", "--qf", "%{name}\\n").split()
     return "".join(f"{name} {versions[name]}\n" for name in sorted(set(names)) if name in versions)
