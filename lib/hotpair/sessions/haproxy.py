@@ -13,7 +13,7 @@ from contextlib import suppress
 from hotpair.sessions.backend import Deadline, Loaded, Missing, TableError
 from hotpair.sessions.haproxy_lines import TABLE, WRITABLE, Head, Rows, Servers, Unsayable, heads, namer, said, servers
 from hotpair.sessions.haproxy_socket import DENIED, Order, ask, carry_out, parts, stream
-from hotpair.sessions.haproxy_write import NEAR, Known, Writing, clock
+from hotpair.sessions.haproxy_write import NEAR, Known, Writing, clock, shown
 from hotpair.sessions.record import Entry, Table, differs
 
 REFRESHED = 250.0  # milliseconds by which the end of an entry must have moved to say that it was seen
@@ -126,13 +126,9 @@ class Haproxy:
         """Yield how long each of some entries has left, of those that are there and expire."""
         for batch, answers in carry_out(self.socket, _orders("show", name, kind, keys)):
             for order, answer in zip(batch, answers, strict=True):
-                for entry in _shown(answer):
+                for entry in shown(answer):
                     if entry.remaining_ms is not None:
                         yield order.key, entry.remaining_ms
-
-
-def _shown(answer: str) -> list[Entry]:
-    return Rows(lambda number, _: number).read(f"{answer}\n".encode("latin-1"))
 
 
 def _orders(verb: str, name: str, kind: str, keys: Iterable[str]) -> Iterator[Order]:

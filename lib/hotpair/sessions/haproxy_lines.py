@@ -163,6 +163,10 @@ def fields(data: dict[str, Any], names: dict[str, str]) -> bytes:
     return found.encode()
 
 
+def _nowhere(_: tuple[str, ...]) -> tuple[str, ...]:
+    return "0", "-"
+
+
 class Rows:
     """Reads the rows of one table. All rows of a table have the same data, so one expression reads them at a stroke."""
 
@@ -172,10 +176,10 @@ class Rows:
         self._rest = ""  # of a line that is not whole yet
         self._shape: re.Pattern[str] | None = None
         self._names: list[str] = []  # of the counters in it
-        self._pick: Callable[[tuple[str, ...]], tuple[str, ...]]  # gets their values, and two more, from its groups
-        self._place: Callable[[tuple[str, ...]], tuple[str, str]]  # gets what leads to the server
+        self._pick: Callable[[tuple[str, ...]], tuple[str, ...]] = itemgetter(0, 0)  # gets their values, and two more, from its groups
+        self._place: Callable[[tuple[str, ...]], tuple[str, ...]] = _nowhere  # gets what leads to the server
         self._keyed = False  # both server_id and server_key do
-        self._servers: dict[tuple[str, str], dict[str, Any]] = {}  # data, as far as they say the server
+        self._servers: dict[tuple[str, ...], dict[str, Any]] = {}  # data, as far as they say the server
 
     def read(self, block: bytes) -> list[Entry]:
         """Return the entries of some more bytes of an answer. Raises ValueError for a line that is no row."""
@@ -226,16 +230,14 @@ class Rows:
         self._pick = itemgetter(*groups, 0, 0)  # of two or more it makes a tuple
         self._keyed = len(places) == len(PLACES)
         number = places.get("server_id", 0)
-        self._place = itemgetter(number, places.get("server_key", number))
-        if not number:
-            self._place = _nowhere
+        self._place = itemgetter(number, places.get("server_key", number)) if number else _nowhere
 
     def _entries(self, rows: list[tuple[str, ...]]) -> list[Entry]:
         names, pick, place, servers = self._names, self._pick, self._place, self._servers
         found = []
         for row in rows:
             at = place(row)
-            data = servers[at] if at in servers else self._described(*at)
+            data = servers[at] if at in servers else self._described(at)
             if names:
                 data = data.copy()
                 for name, value in zip(names, pick(row), strict=False):
@@ -244,11 +246,8 @@ class Rows:
             found.append(Entry(row[0], 0, (), float(row[1]) or None, data))
         return found
 
-    def _described(self, number: str, key: str) -> dict[str, Any]:
+    def _described(self, at: tuple[str, ...]) -> dict[str, Any]:
+        number, key = at
         data = {"server": self.name(number, key if self._keyed else "-")} if number != "0" else {}
-        self._servers[number, key] = data
+        self._servers[at] = data
         return data
-
-
-def _nowhere(_: tuple[str, ...]) -> tuple[str, str]:
-    return "0", "-"

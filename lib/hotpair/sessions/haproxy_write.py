@@ -12,7 +12,6 @@ from hotpair.sessions.haproxy_socket import DENIED, Order, ask, carry_out
 from hotpair.sessions.record import Entry
 
 NEAR = 1000.0  # milliseconds by which an entry may outlive its time
-IN_USE = "Entry currently in use"
 REFUSED = ("Data type not stored in this table", "Unknown data type")
 ARRAY = re.compile(r"(gp[ct])0(_rate)?")  # how the first of gpc(3) and the like is shown; it is set without the number
 
@@ -20,6 +19,14 @@ ARRAY = re.compile(r"(gp[ct])0(_rate)?")  # how the first of gpc(3) and the like
 def clock() -> float:
     """Return milliseconds by a clock that all processes of this boot share and that never jumps."""
     return time.monotonic() * 1000
+
+
+def shown(answer: str) -> list[Entry]:
+    """Return the entry of an answer to `show table NAME key KEY`, none when there is none. Raises TableError."""
+    try:
+        return Rows(lambda number, _: number).read(f"{answer}\n".encode("latin-1"))
+    except ValueError as line:
+        raise TableError(f"HAProxy shows what is no entry: {line}") from None
 
 
 @dataclass
@@ -111,6 +118,8 @@ class Writing:
         server = entry.data.get("server")
         if server is None or not self._known.names.get("server", "server_id"):
             return b""
+        if not isinstance(server, str):
+            raise Unsayable("its server is no name")
         try:
             if (place := self._places.get(server)) is None:
                 place = f" data.server_id {server_id(self._known.servers, self._table, server)}".encode()
@@ -119,8 +128,6 @@ class Writing:
         except Unsayable as reason:
             self.problem(entry.key, str(reason))
             return b""
-        except TypeError:
-            raise Unsayable("its server is no name") from None
 
     def _look(self, batch: list[Order], answers: list[str]) -> None:
         """Note what HAProxy refused."""
@@ -183,8 +190,8 @@ class Writing:
 
     def _life(self, key: bytes) -> float | None:
         """Return how long the table keeps an entry that has just been written: 0 for ever, None when it is gone."""
-        shown = Rows(lambda number, _: number).read(f"{self._tell(self._show + key)}\n".encode("latin-1"))
-        return (shown[0].remaining_ms or 0.0) if shown else None
+        found = shown(self._tell(self._show + key))
+        return (found[0].remaining_ms or 0.0) if found else None
 
     def _tell(self, command: bytes) -> str:
         [answer] = ask(self._path, command, 1)
