@@ -176,8 +176,9 @@ class Rows:
         self._rest = ""  # of a line that is not whole yet
         self._shape: re.Pattern[str] | None = None
         self._names: list[str] = []  # of the counters in it
-        self._pick: Callable[[tuple[str, ...]], tuple[str, ...]] = itemgetter(0, 0)  # gets their values, and two more, from its groups
-        self._place: Callable[[tuple[str, ...]], tuple[str, ...]] = _nowhere  # gets what leads to the server
+        # these get from its groups the values of the counters, and two more, and what leads to the server
+        self._pick: Callable[[tuple[str, ...]], tuple[str, ...]] = itemgetter(0, 0)
+        self._place: Callable[[tuple[str, ...]], tuple[str, ...]] = _nowhere
         self._keyed = False  # both server_id and server_key do
         self._servers: dict[tuple[str, ...], dict[str, Any]] = {}  # data, as far as they say the server
 
