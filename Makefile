@@ -20,6 +20,9 @@ PACKAGES = python3-venv rsync openssh-client openssh-server incron cron iproute2
 # what the standby's side is tried with
 STANDBY = stunnel4 openssl mariadb-server postgresql slapd ldap-utils keepalived iputils-arping
 
+# whose tables follow the master
+SESSIONS = iptables nftables ipset conntrack haproxy
+
 SHELL = /bin/sh
 .SHELLFLAGS = -euc
 # One shell per recipe, and variables through the environment: a path with a space or a quote stays what it is.
@@ -46,11 +49,11 @@ demo:
 	tests/lab/demo
 
 drill:
-	@tests/setup $(PACKAGES) $(STANDBY)
+	@tests/setup $(PACKAGES) $(STANDBY) $(SESSIONS)
 	tests/lab/drill
 
 test:
-	@tests/setup $(PACKAGES) $(STANDBY)
+	@tests/setup $(PACKAGES) $(STANDBY) $(SESSIONS)
 	.venv/bin/python -m pytest -q -n 3 --dist worksteal tests/ext tests/unit
 	.venv/bin/python -m pytest -q tests/lab tests/model
 
@@ -127,7 +130,7 @@ install:
 	for page in docs/man/*.[58]; do
 	    [ ! -e "$$page" ] || put 644 "$$page" "$$share/man/man$${page##*.}/$${page##*/}"
 	done
-	for template in cron.d/* incron.d/* etc/keepalived/*; do
+	for template in cron.d/* incron.d/* etc/keepalived/* etc/haproxy/*; do
 	    [ -e "$$template" ] || continue
 	    put 644 "$$template" "$$share/doc/hotpair/$$template"
 	    sed -i "s|@SBINDIR@|$$PREFIX/sbin|g" "$$share/doc/hotpair/$$template"

@@ -176,7 +176,7 @@ def test_a_client_stays_on_its_server_by_its_address(two: tuple[Node, Node]) -> 
 
 def test_a_client_stays_on_its_server_by_its_cookie(two: tuple[Node, Node]) -> None:
     alpha, beta = two
-    before = dict(reversed(alpha.visit("cookie")) for _ in range(7))
+    before = {cookie: server for server, cookie in (alpha.visit("cookie") for _ in range(7))}
     assert set(before.values()) == set(SERVERS)
     assert beta.backend.load(alpha.backend.dump("cookie"), None).problems == ()
     assert {cookie: beta.visit("cookie", cookie=cookie)[0] for cookie in before} == before
@@ -258,7 +258,20 @@ def test_a_table_without_expiry_has_none(two: tuple[Node, Node]) -> None:
 def test_any_key_comes_through_and_none_is_a_command(two: tuple[Node, Node]) -> None:
     alpha, beta = two
     beta.tell("set table words key victim data.gpc0 1")
-    words = ["a b", "a;clear table words key victim", "\\", "a\\", "a<<", "<<", "\u00e9", '"q"', "'", "#a", "a=b", "k use=0 exp=1"]
+    words = [
+        "a b",
+        "a;clear table words key victim",
+        "\\",
+        "a\\",
+        "a<<",
+        "<<",
+        "\u00e9",
+        '"q"',
+        "'",
+        "#a",
+        "a=b",
+        "k use=0 exp=1",
+    ]
     keys = [word.encode() for word in [*words, "a\tb", "\x01", "\x7f", "help", "@1 show info", "$(id)"]]
     for key in keys:
         said = b"".join(b"\\" + bytes([byte]) for byte in key)

@@ -77,7 +77,9 @@ def test_a_key_that_looks_like_a_row_is_a_key() -> None:
     assert rows(text) == [Entry("a\\ use=0\\ exp=1\\ gpc0\\=9", 0, (), 77.0, {"gpc0": 5})]
 
 
-@pytest.mark.parametrize("line", ["No such table", "0x1: key=a use=0", "# contents not dumped", "0x1: key=a\\", "x" + FULL[:-1]])
+@pytest.mark.parametrize(
+    "line", ["No such table", "0x1: key=a use=0", "# contents not dumped", "0x1: key=a\\", "x" + FULL[:-1]]
+)
 def test_what_is_no_row_is_an_error(line: str) -> None:
     with pytest.raises(ValueError):
         rows(HEAD + FULL + line + "\n")
@@ -122,13 +124,36 @@ def test_a_server_that_is_not_here_is_not_guessed(table: str, server: str) -> No
         haproxy_lines.server_id(SERVERS, table, server)
 
 
-@pytest.mark.parametrize("kind, key", [
-    ("ip", "10.0.0.1;x"), ("ip", "notip"), ("ip", ""), ("ip", "10.0.0"), ("ip", "::1"), ("ip", "1.1.1.1\n"), ("ip", "\0"),
-    ("ipv6", "10.0.0.1"), ("ipv6", "::1%lo"), ("ipv6", "::1 data.gpc0 1"),
-    ("integer", "-1"), ("integer", "4294967296"), ("integer", "9" * 9999), ("integer", "\u0661"), ("integer", ""),
-    ("string", ""), ("string", "a\\nb"), ("string", "a\nb"), ("string", "\\r"), ("string", "\\x00"), ("string", "\u00e9"),
-    ("string", "a\\\u00e9"), ("string", "a" * 5000), ("binary", "00ff"), ("nonsense", "a"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, key",
+    [
+        ("ip", "10.0.0.1;x"),
+        ("ip", "notip"),
+        ("ip", ""),
+        ("ip", "10.0.0"),
+        ("ip", "::1"),
+        ("ip", "1.1.1.1\n"),
+        ("ip", "\0"),
+        ("ipv6", "10.0.0.1"),
+        ("ipv6", "::1%lo"),
+        ("ipv6", "::1 data.gpc0 1"),
+        ("integer", "-1"),
+        ("integer", "4294967296"),
+        ("integer", "9" * 9999),
+        ("integer", "\u0661"),
+        ("integer", ""),
+        ("string", ""),
+        ("string", "a\\nb"),
+        ("string", "a\nb"),
+        ("string", "\\r"),
+        ("string", "\\x00"),
+        ("string", "\u00e9"),
+        ("string", "a\\\u00e9"),
+        ("string", "a" * 5000),
+        ("binary", "00ff"),
+        ("nonsense", "a"),
+    ],
+)
 def test_a_key_that_no_command_can_name_is_refused(kind: str, key: str) -> None:
     with pytest.raises(Unsayable):
         haproxy_lines.said(kind, key)
@@ -153,10 +178,21 @@ def test_the_keys_that_haproxy_shows_are_understood() -> None:
     assert haproxy_lines.said("string", r"\xC3\xA9\ <<") == b"\xc3\xa9\\ \\<\\<"
 
 
-@pytest.mark.parametrize("data", [
-    {"gpc0;x": 1}, {"gpc0 1": 1}, {"": 1}, {"gpc0": "1"}, {"gpc0": 1.5}, {"gpc0": True}, {"gpc0": -1}, {"gpc0": 1 << 64},
-    {"gpc0": None}, {"GPC": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"gpc0;x": 1},
+        {"gpc0 1": 1},
+        {"": 1},
+        {"gpc0": "1"},
+        {"gpc0": 1.5},
+        {"gpc0": True},
+        {"gpc0": -1},
+        {"gpc0": 1 << 64},
+        {"gpc0": None},
+        {"GPC": 1},
+    ],
+)
 def test_data_that_haproxy_cannot_have_shown_are_refused(data: dict[str, object]) -> None:
     with pytest.raises(Unsayable):
         haproxy_lines.fields(data, {})

@@ -145,6 +145,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _mirror(options: argparse.Namespace) -> int:
+    from hotpair.failover.standing import may_push
     from hotpair.sessions import mirror, standing
 
     log.person = not options.cron
@@ -154,8 +155,8 @@ def _mirror(options: argparse.Namespace) -> int:
         with suppress(Later):  # the master's mirror is at work here, and ends what is due itself
             mirror.reap(Backends(settings))
         return os.EX_OK
-    if not me.serving:
-        raise Later(f"this node is {me.role}, no master that serves", "see `hotpair status` on both nodes")
+    if not me.serving and (why := may_push(configuration)):  # asks the other node what it is
+        raise Later(why, "see `hotpair status` on both nodes")
     if not switches.switched_on(settings):
         raise NoInput("no table is switched on", "`ssync start TABLE`")
     begun = time.time()
@@ -175,7 +176,8 @@ def _mirror(options: argparse.Namespace) -> int:
 def _told(ended: "Mirror", as_json: bool) -> int:
     problems = list(ended.problems)
     if as_json:
-        print(json.dumps({"cycles": ended.cycles, "entries": ended.entries, "problems": problems}, indent=1))
+        found = {"cycles": ended.cycles, "behind": round(ended.behind, 3), "entries": ended.entries}
+        print(json.dumps({**found, "problems": problems}, indent=1))
     for label, count in ended.entries.items() if not as_json else ():
         print(log.escape(f"{label}: {count} entries"))
     for line in problems if not as_json else ():

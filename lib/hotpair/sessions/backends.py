@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Iterable, Iterator
 
+from hotpair import paths
 from hotpair.sessions.backend import Backend, Missing, TableError
 from hotpair.sessions.record import Origin, Table
 from hotpair.sessions.settings import Sessions
@@ -24,6 +25,14 @@ class Backends:
         return self._made[kind]
 
     def _make(self, kind: str) -> Backend:
+        if kind == "recent":
+            from hotpair.sessions.recent import Recent
+
+            return Recent()
+        if kind == "haproxy":
+            from hotpair.sessions.haproxy import Haproxy
+
+            return Haproxy(paths.under(self.settings.haproxy_socket))
         raise Missing(f"there is no kind of table {kind!r}")
 
     def labels(self, wanted: Iterable[str], without: Collection[str] = ()) -> list[str]:

@@ -28,10 +28,13 @@ class Mirror:
         self.problems: dict[str, None] = {}  # lines, each once, in the order they came up
         self.entries: dict[str, int] = {}  # by label, in the last cycle
         self.cycles = 0
+        self.behind = 0.0  # seconds, at most, from what a client did until the standby had it
+        self._begun = time.monotonic()  # of the last cycle
 
     def cycle(self) -> None:
         """Dump every table, tell the standby what has changed, and hear what became of it."""
         self.cycles += 1
+        since, self._begun = self._begun, time.monotonic()
         labels = self.backends.labels(switches.switched_on(self.configured), switches.switched_off())
         with self.wire.gathered():
             for table in self.backends.dump(labels, self.origin):
@@ -41,6 +44,7 @@ class Mirror:
         if "refused" in answer:
             raise Refused(f"the standby refuses: {answer['refused']}")
         self._hear(answer)
+        self.behind = max(self.behind, time.monotonic() - since)
 
     def _tell(self, table: Table) -> None:
         last, label = self.told.pop(table.label, None), table.label
