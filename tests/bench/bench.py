@@ -1,9 +1,9 @@
 """Measure hotpair against its goals and its peers: ratios of things done in turns, no absolute times.
 
 bench.py               all parts; those in the lab need root
-bench.py PART...       some of: events crossing idle burst steps trees
+bench.py PART...       some of: events crossing idle burst steps trees sessions
 bench.py --only PART   the same
-bench.py --write       write docs/benchmarks.md too; with `--only trees` its section on trees alone
+bench.py --write       write docs/benchmarks.md too; with `--only trees` or `--only sessions` that section alone
 bench.py --short       fewer pairs and smaller trees, to try it out
 bench.py --pairs N     so many pairs of each work on trees instead of 7
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-from tests.bench import burst, crossing, events, page, pairs, timeline, turns  # noqa: E402
+from tests.bench import burst, crossing, events, page, pairs, sessions, timeline, turns  # noqa: E402
 from tests.bench.figures import CARRIED, HEAD, Report, load, text_table, times  # noqa: E402
 from tests.lab.spaces import may_build  # noqa: E402
 
-PARTS = ("events", "crossing", "idle", "burst", "steps", "trees")
+PARTS = ("events", "crossing", "idle", "burst", "steps", "trees", "sessions")
 
 
 def arguments() -> argparse.Namespace:
@@ -36,8 +36,8 @@ def arguments() -> argparse.Namespace:
     options.pairs = options.pairs or (2 if options.short else 7)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"no such part: {' '.join(sorted(unknown))}")
-    if options.write and options.parts not in ([], ["trees"]):
-        parser.error("--write wants all parts, or trees alone")
+    if options.write and options.parts not in ([], ["trees"], ["sessions"]):
+        parser.error("--write wants all parts, or trees or sessions alone")
     if options.write and options.short and not options.parts:
         parser.error("--write wants all parts, and not short")
     return options
@@ -76,7 +76,9 @@ def measure(wanted: set[str], short: bool, rounds: int) -> Report:
     report.note(f"load before: {load()}")
     if "events" in wanted:
         events.measure(report)
-    if lab := wanted - {"events"}:
+    if "sessions" in wanted:
+        sessions.measure(report, report.pairs, 10 if short else 1)
+    if lab := wanted - {"events", "sessions"}:
         if reason := why_no_lab(lab):
             report.note(f"skipped: {' '.join(part for part in PARTS if part in lab)}: {reason}")
         else:
@@ -104,10 +106,15 @@ def main() -> int:
     show(report)
     if options.write:
         file = ROOT / "docs/benchmarks.md"
-        alone = options.parts == ["trees"]
-        if alone and not report.trees:
+        old = file.read_text(encoding="utf-8")
+        if options.parts and not (report.trees or report.rows):
             return os.EX_UNAVAILABLE
-        text = page.with_trees(file.read_text(encoding="utf-8"), report) if alone else page.page(report)
+        if options.parts == ["trees"]:
+            text = page.with_trees(old, report)
+        elif options.parts == ["sessions"]:
+            text = page.with_sessions(old, report)
+        else:
+            text = page.page(report)
         file.write_text(text, encoding="utf-8")
     return os.EX_OK
 

@@ -8,6 +8,7 @@ import subprocess
 from tests.bench.figures import CARRIED, HEAD, Report, markdown_table, times
 
 TREE_GOALS = ("S1", "S2", "S4", "S5", "S6")
+SESSION_GOAL = "T1"
 HOW = """\
 # Benchmarks
 
@@ -91,6 +92,13 @@ Where a goal is missed, its row says by how much. What the profiles of both node
   their index, which SQLite had not chosen by itself and read the whole table; no call of a filter where there is none:
   5 to 10 % less together. What gave little: formatting the records within the loop (3 %), no garbage collection (5 %,
   for memory that nobody bounds).
+"""
+SESSIONS = """\
+## Session tables
+
+Dump and load of whole tables in a network namespace of their own, each in turns with what does it without hotpair. A
+*dump* is what a mirror does in each cycle, with Python running already: read, parse, and make the record. A *load* is
+what a promotion does, when nothing of the table is here. The goal, T1, is 1.5 times the bare tool.
 """
 STEPS = """\
 ## One change, step by step
@@ -187,21 +195,41 @@ def of_trees(report: Report) -> str:
 
 def with_trees(old: str, report: Report) -> str:
     """Return a page with its section on trees replaced; the rest is of the run that wrote it."""
-    head, mark, tail = old.partition(STEPS[: STEPS.index("\n")])
-    return head.partition(TREES[: TREES.index("\n")])[0] + of_trees(report) + "\n" + mark + tail
+    mark = next(one for one in (_title(SESSIONS), _title(STEPS)) if one in old)
+    head, _, tail = old.partition(mark)
+    return head.partition(_title(TREES))[0] + of_trees(report) + "\n" + mark + tail
+
+
+def of_sessions(report: Report) -> str:
+    """Return the section on session tables, which says itself when and with what it was measured."""
+    rows = [row.cells() for row in report.rows if row.goal == SESSION_GOAL]
+    notes = [f"* {note}" for note in report.notes if note.startswith(("sessions:", "load"))]
+    return _joined([SESSIONS, markdown_table([["", ""], *machine()]), markdown_table([HEAD, *rows]), "\n".join(notes)])
+
+
+def with_sessions(old: str, report: Report) -> str:
+    """Return a page with its section on session tables replaced, or put before the steps of one change."""
+    head, mark, tail = old.partition(_title(STEPS))
+    return head.partition(_title(SESSIONS))[0] + of_sessions(report) + "\n" + mark + tail
 
 
 def page(report: Report) -> str:
     """Return the whole page."""
-    table = markdown_table([HEAD, *(row.cells() for row in report.rows if row.goal not in TREE_GOALS)])
+    apart = (*TREE_GOALS, SESSION_GOAL)
+    table = markdown_table([HEAD, *(row.cells() for row in report.rows if row.goal not in apart)])
     parts = [HOW, markdown_table([["", ""], *machine()]), "## Ratios and counts", table, GOALS]
     parts += [f"## Times, for orientation\n\n{markdown_table(times(report.times))}"] if report.times else []
     parts += [READING, crossing(report)]
     parts += [of_trees(report)] if report.trees else []
+    parts += [of_sessions(report)] if any(row.goal == SESSION_GOAL for row in report.rows) else []
     parts += [STEPS, markdown_table(times(report.steps))] if report.steps else []
-    notes = [note for note in report.notes if not note.startswith("trees:")]
+    notes = [note for note in report.notes if not note.startswith(("trees:", "sessions:"))]
     parts += [TRIED, "## Remarks of the run", "\n".join(f"* {note}" for note in notes)]
     return _joined(parts)
+
+
+def _title(section: str) -> str:
+    return section[: section.index("\n") + 1]
 
 
 def _joined(parts: list[str]) -> str:

@@ -94,6 +94,16 @@ def test_the_section_on_trees_is_rewritten_alone(machine):
     assert page.with_trees(new, report_of("former")) == page.page(report_of("former"))
 
 
+def test_the_section_on_session_tables_is_rewritten_alone_and_spares_the_trees(machine):
+    report = report_of("trees'")
+    without = page.page(report)
+    report.rows = [Row("dump", "bare", (1.0,), "T1", 1.5)]
+    whole = page.page(report)
+    assert page.with_sessions(without, report) == whole
+    assert page.with_sessions(whole, report) == whole
+    assert page.with_trees(whole, report_of("newer")) == whole.replace("trees'", "newer")
+
+
 def test_a_section_on_trees_finds_its_place_in_a_page_without_one(machine):
     report = report_of("newer")
     without = report_of("former")
