@@ -217,6 +217,14 @@ def test_what_a_table_would_keep_too_long_is_ended_in_time_by_whoever_runs_then(
     assert memory.reaped == ["old"]
 
 
+def test_whoever_waits_ends_each_entry_when_its_time_has_come(memory: Memory) -> None:
+    Reaper().add("ipset one", {"soon": Deadline(60.0, ""), "later": Deadline(60_000.0, "")})
+    began = time.monotonic()
+    mirror.reap(Backends(Sessions()), 5.0)
+    assert memory.reaped == ["soon"]
+    assert 0.05 < time.monotonic() - began < 5.0
+
+
 def test_differences_between_the_nodes_are_named(memory: Memory) -> None:
     backends = Backends(Sessions())
     assert check.differences(backends, table(facts={"size": 3})) == []

@@ -152,8 +152,7 @@ def _mirror(options: argparse.Namespace) -> int:
     configuration, settings = _configured()
     me = role.begin(configuration.hotsync.role if configuration.hotsync else role.PEER)
     if options.cron and (me.role == STANDBY or not switches.switched_on(settings)):
-        with suppress(Later):  # the master's mirror is at work here, and ends what is due itself
-            mirror.reap(Backends(settings))
+        mirror.reap(Backends(settings), options.seconds)
         return os.EX_OK
     if not me.serving and (why := may_push(configuration)):  # asks the other node what it is
         raise Later(why, "see `hotpair status` on both nodes")
@@ -166,6 +165,7 @@ def _mirror(options: argparse.Namespace) -> int:
         except Fail as fail:
             if options.cron:
                 standing.record(begun, [str(fail)])
+                mirror.reap(Backends(settings), begun + options.seconds - time.time())
             raise
     if options.cron:
         standing.record(begun, list(ended.problems))

@@ -106,10 +106,17 @@ def run(configuration: Config, every: float, seconds: float) -> Mirror:
             time.sleep(max(begun + every - time.monotonic(), 0))
 
 
-def reap(backends: Backends) -> list[str]:
-    """End what is due on this node. Returns what failed."""
-    with locks.state(LOCK):
-        return reaper.Reaper().reap(backends)
+def reap(backends: Backends, seconds: float = 0.0) -> None:
+    """End what is due on this node now, and what will be within some seconds when its time has come."""
+    until = time.monotonic() + seconds
+    while True:
+        with locks.state(LOCK):
+            due = reaper.Reaper()
+            due.reap(backends)
+        wait = max(due.next(), 0.0)
+        if time.monotonic() + wait > until:
+            return
+        time.sleep(wait)
 
 
 def compare(configuration: Config) -> dict[str, list[str]]:

@@ -1,9 +1,10 @@
 """Ends, in time, the entries that a table would keep too long because it cannot be told how old they are."""
 
 import json
+import math
 import os
 
-from hotpair import paths
+from hotpair import log, paths
 from hotpair.failover import role
 from hotpair.sessions import store
 from hotpair.sessions.backend import Deadline, TableError
@@ -25,9 +26,14 @@ class Reaper:
             table |= {key: (now + one.remaining_ms, one.mark) for key, one in deadlines.items()}
             self._write()
 
-    def reap(self, backends: Backends) -> list[str]:
-        """End every entry whose time is over, unless it was seen since. Returns what failed, one line each."""
-        now, failures, any_over = store.boottime_ms(), [], False
+    def next(self) -> float:
+        """Return the seconds until the next entry is due, infinity when there is none."""
+        due = (at for table in self.due.values() for at, _ in table.values())
+        return (min(due, default=math.inf) - store.boottime_ms()) / 1000
+
+    def reap(self, backends: Backends) -> None:
+        """End every entry whose time is over, unless it was seen since. A table that fails is logged and let go."""
+        now, any_over = store.boottime_ms(), False
         for label, table in list(self.due.items()):
             over = {key: mark for key, (at, mark) in table.items() if at <= now}
             if not over:
@@ -36,15 +42,14 @@ class Reaper:
             kind, _, name = label.partition(" ")
             try:
                 backends.of(kind).reap(name, over)
-            except TableError as error:  # the table is gone, and its entries with it
-                failures.append(f"{label}: {error}")
+            except TableError as error:
+                log.error(f"{label}: entries could not be ended: {error}")
             left = {key: one for key, one in table.items() if key not in over}
             self.due |= {label: left}
             if not left:
                 del self.due[label]
         if any_over:
             self._write()
-        return failures
 
     def _write(self) -> None:
         place = _file()
