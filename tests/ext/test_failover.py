@@ -14,7 +14,7 @@ import pytest
 
 from hotpair import child, config, watch
 from hotpair.exits import Refused
-from hotpair.failover import demotion, follow, gate, handover, notes, peer_role, role, standing, steps, takeover
+from hotpair.failover import demotion, follow, gate, handover, notes, peer_role, role, standing, steps, takeover, unseen
 from hotpair.failover.takeover import Order
 from hotpair.hotsync import backup, inventory
 from tests.ext.twonodes import BIN, Node
@@ -326,22 +326,26 @@ class Killer:
         return wrapped
 
 
-def promoted_until(at: int) -> bool:
-    """Promote in a process that is killed before its n-th change; say whether it came to its end before."""
+def killed_at(at: int, do: Callable[[], object], *changes: tuple[Any, str]) -> bool:
+    """Do something in a process that is killed before its n-th change; say whether it came to its end before."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             killer = Killer(at)
-            for module, name in ((watch, "replace"), (child, "run"), (os, "rename"), (backup, "unpack")):
+            for module, name in ((watch, "replace"), (child, "run"), (os, "rename"), *changes):
                 setattr(module, name, killer.wrap(getattr(module, name)))
-            promote()
+            do()
             code = 0
         finally:
             os._exit(code)
     _, status = os.waitpid(pid, 0)
     assert status in (0, signal.SIGKILL), status
     return status == 0
+
+
+def promoted_until(at: int) -> bool:
+    return killed_at(at, promote, (backup, "unpack"))
 
 
 def end_state(both: Both) -> dict[str, Any]:
@@ -473,6 +477,102 @@ def test_an_old_master_that_comes_back_is_demoted_with_the_epoch_of_the_new_one(
     assert said.code == 0 and "/srv/unseen" in said.out
     assert gate.decide(role.current(), pushed).accepted and both.alpha.is_("db") == "down"
     assert both.alpha.trace()[0] == "demote 1" and me() == ("standby", 2)
+
+
+# as a plugin of ours: a server that does not run is a failure, and leaves the last dump alone
+DUMP = """#!/bin/sh
+[ "$(cat {root}/db.is)" = up ] || { echo no server; exit 1; }
+echo rows > "$HOTPAIR_DUMPS/.rows.new" && mv "$HOTPAIR_DUMPS/.rows.new" "$HOTPAIR_DUMPS/rows"
+"""
+
+
+def demoted_until(at: int) -> bool:
+    return killed_at(at, lambda: demotion.demote(config.load(), "test"), (os, "unlink"), (os, "copy_file_range"))
+
+
+def demoted_state(both: Both) -> dict[str, Any]:
+    note, place = notes.read(notes.UNSEEN), both.alpha.root / "var/lib/hotpair/hotsync"
+    kept = Path(note["directory"])
+    return {
+        "role": me(),
+        "kept": {str(path.relative_to(kept)): _what(path) for path in kept.rglob("*")},
+        "dumps": {path.name: path.read_text() for path in (place / "unseen/1-dumps").iterdir()},
+        "places": len(list((place / "unseen").iterdir())),
+        "noted": (sorted(note["files"]), note["dumps"], "ended" in note),
+        "notes": sorted(path.name for path in place.iterdir()),
+        "order": list(dict.fromkeys(both.alpha.trace())),
+    }
+
+
+def _what(path: Path) -> str:
+    return os.readlink(path) if path.is_symlink() else "" if path.is_dir() else path.read_text()
+
+
+def test_killed_before_any_of_its_changes_a_demotion_keeps_the_same_when_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: tuple[bytes, str]
+) -> None:
+    monkeypatch.setattr(peer_role, "ask", lambda _: None)
+    child.run(["true"], child.environment(), 5)  # what is imported for it is imported once
+    states, at, ended = [], 0, False
+    while not ended:
+        (tmp_path / str(at)).mkdir()
+        both = Both(tmp_path / str(at), monkeypatch, archive)
+        both.on(both.alpha)
+        both.alpha.script("/etc/hotpair/hotsync.d/10-db", DUMP)
+        both.alpha.live("/db.is").write_text("up\n")
+        both.alpha.live("/srv/deep").mkdir()
+        for name in ("a", "deep/b"):
+            both.alpha.write(f"/srv/{name}", f"unseen {name}")
+        both.alpha.live("/srv/deep/link").symlink_to("b")
+        notes.write(notes.SERVED, {"boot": role.boot_id()})
+        ended = demoted_until(at)
+        if not ended:
+            assert demoted_until(10**6)
+        states.append(demoted_state(both))
+        at += 1
+    assert at > 20  # notes, hooks, dumps, services, files, the role: each is killed at
+    assert states[-1]["dumps"] == {"rows": "rows\n"} and states[-1]["places"] == 2
+    assert states[-1]["noted"] == (["/srv/a", "/srv/deep/b", "/srv/deep/link"], [], True)
+    assert [state for state in states if state != states[-1]] == []
+
+
+def demoting(both: Both) -> "subprocess.Popen[bytes]":
+    argv = [sys.executable, "-IS", str(BIN / "hotsync-slave"), "demote"]
+    env = {"PATH": os.environ["PATH"], "HOTPAIR_ROOT": str(both.alpha.root)}
+    return subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_a_dump_that_a_killed_demotion_left_running_is_waited_for(both: Both) -> None:
+    both.on(both.alpha)
+    wait = "while [ ! -e {root}/go ]; do sleep 0.02; done"
+    both.alpha.script("/etc/hotpair/hotsync.d/10-db", f"#!/bin/sh\necho begin >> {{root}}/trace\n{wait}\n" + DUMP)
+    both.alpha.live("/db.is").write_text("up\n")
+    with demoting(both) as first:
+        wait_for(lambda: "begin" in both.alpha.trace())
+        first.kill()
+    with demoting(both) as second:
+        record = both.alpha.root / "var/lib/hotpair/hotsync/hook.pid"
+        wait_for(lambda: _reads(second.pid, record))
+        time.sleep(0.3)  # time to start another one, if it did not wait
+        assert both.alpha.trace().count("begin") == 1
+        both.alpha.live("/go").touch()
+        assert second.wait(60) == 0
+
+
+def test_a_directory_that_goes_while_it_is_looked_through_hides_no_other_file(both: Both) -> None:
+    both.on(both.alpha)
+    both.alpha.live("/srv/goes").mkdir()
+    both.alpha.write("/srv/stays", "unseen")
+    real = os.open
+
+    def opens(path: Any, *words: Any, **more: Any) -> int:
+        if path == "goes":
+            raise FileNotFoundError
+        return real(path, *words, **more)
+
+    with both.patch.context() as patch:
+        patch.setattr(os, "open", opens)
+        assert unseen.keep(("/srv",), 0.0, 1)["files"] == ["/srv/stays"]
 
 
 def test_keepalived_demotes_a_master_that_has_already_heard_of_a_later_one(both: Both) -> None:

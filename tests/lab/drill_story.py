@@ -11,6 +11,9 @@ from tests.lab.lan import Client
 from tests.lab.spaces import wait_until
 
 WITHIN = 60.0  # seconds for what takes a few: two CPUs, and others are at work
+BY_CRON = 60 + 30.0  # seconds until cron's next minute, and for what it starts then
+REFUSED = "this node is standby of epoch 2"  # what an old master's hotsync says
+CRON_JOB = "CMD (/usr/local/sbin/hotsync --cron)"  # in syslog, by cron itself
 
 
 def role_of(shop: Shop, name: str) -> tuple[str, int]:
@@ -19,10 +22,37 @@ def role_of(shop: Shop, name: str) -> tuple[str, int]:
     return said["role"], said["epoch"]
 
 
+def log_of(shop: Shop, name: str) -> list[str]:
+    """Return the lines of a node's syslog."""
+    seen = shop.node(name).look("/var/log/lab/syslog")
+    return seen.content.decode(errors="replace").splitlines() if seen else []
+
+
+def pushed(shop: Shop) -> bool:
+    """Say whether alpha knows of a push that came to its end."""
+    state = shop.alpha.look("/var/lib/hotpair/hotsync/state.json")
+    return state is not None and bool(json.loads(state.content).get("last_complete"))
+
+
 def copy(shop: Shop) -> None:
-    """Copy to the standby, as cron does every 15 minutes, and sell something more that it will not have."""
+    """Copy to the standby by hand, and sell something more that it will not have."""
     shop.sell("copied")
     shop.does(shop.alpha, "hotsync")
+    shop.sell("lost")
+
+
+def cron_copies(shop: Shop, say: Callable[[str], None]) -> None:
+    """Let alpha's cron make the first push, while beta gets its servers, and sell something that beta will not have."""
+    shop.sell("copied")
+    verify(shop.beta.look("/srv/shop/note") is None, "beta has the note before any push")
+    with shop.cron(shop.alpha):
+        began = time.monotonic()
+        shop.furnish(shop.beta)
+        verify(wait_until(lambda: pushed(shop), BY_CRON - (time.monotonic() - began), 0.1), "cron has pushed nothing")
+        say(f"alpha's cron has pushed, {time.monotonic() - began:.0f} s after it was started")
+    note = shop.beta.look("/srv/shop/note")
+    verify(note is not None and note.content == b"note-copied\n", "beta has not what alpha's cron pushed")
+    verify(any(CRON_JOB in line for line in log_of(shop, "alpha")), "it was not cron that started hotsync")
     shop.sell("lost")
 
 
@@ -40,14 +70,22 @@ def fail_over(shop: Shop, client: Client, say: Callable[[str], None]) -> None:
 
 
 def come_back(shop: Shop, say: Callable[[str], None]) -> None:
-    """Let alpha, which believes to be master, be reached again: its copy must not reach beta."""
+    """Let alpha, which believes to be master, be reached again, and its cron run: nothing of it may reach beta."""
     shop.sell("after", shop.beta)
+    known = len(log_of(shop, "alpha"))
     shop.revive(shop.alpha)
-    code, said = shop.alpha.run("hotsync")
-    say("alpha$ hotsync")
-    say(said)
-    verify(code != 0, "the old master's copy was taken")
-    verify(role_of(shop, "alpha")[0] == "standby", "alpha does not know that it is no longer master")
+    verify(role_of(shop, "alpha") == ("master", 1), f"alpha is {role_of(shop, 'alpha')} before it has heard anything")
+
+    def refused() -> list[str]:
+        lines = log_of(shop, "alpha")[known:]
+        ran = any(CRON_JOB in line for line in lines)
+        return [line for line in lines if "hotsync" in line and REFUSED in line] if ran else []
+
+    with shop.cron(shop.alpha):
+        said = wait_until(refused, BY_CRON, 0.1)
+    verify(bool(said), f"alpha's cron was not refused: {log_of(shop, 'alpha')[known:]}")
+    say(f"alpha's cron, refused: {said[-1]}")
+    verify(role_of(shop, "alpha") == ("standby", 2), "alpha does not know that it is no longer master")
     note = shop.beta.look("/srv/shop/note")
     verify(note is not None and note.content == b"note-after\n", "the new master's file was overwritten")
 
@@ -94,6 +132,7 @@ def both_alive(shop: Shop, say: Callable[[str], None]) -> None:
 
 def keepalived_decides(shop: Shop, say: Callable[[str], None]) -> None:
     """Let VRRP see that alpha has died, and come back as standby."""
+    shop.furnish(shop.beta)
     for node in (shop.alpha, shop.beta):
         shop.keepalived(node)
     client = shop.client()
@@ -116,7 +155,7 @@ def play(shop: Shop, say: Callable[[str], None]) -> None:
     """Hold the whole drill. Raises Untrue for what it does not show, LabError for a command that fails."""
     client = shop.client()
     try:
-        copy(shop)
+        cron_copies(shop, say)
         fail_over(shop, client, say)
         say(f"longest time without service for the client: {client.without_service():.1f} s")
         come_back(shop, say)

@@ -1,6 +1,8 @@
 """Make this node a standby again: nothing is served any more, and what the other one has not seen is kept aside."""
 
 import os
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from hotpair import locks, log, paths, rundir
@@ -8,6 +10,7 @@ from hotpair.config import Config
 from hotpair.failover import address, gate, notes, peer_role, role, services, steps, takeover, unseen
 from hotpair.failover.role import MASTER, STANDBY, Role
 from hotpair.failover.steps import Stopped
+from hotpair.hotsync.settings import Hotsync
 
 AGAIN = "mend that, then `hotsync-slave demote` again"
 
@@ -20,14 +23,13 @@ def demote(configuration: Config, by: str, reason: str = "") -> dict[str, Any]:
     with takeover.alone():
         mine, found = peer_role.settle(configuration)
         if mine.role == STANDBY and mine.reason != gate.FENCED:
+            notes.forget(notes.SERVED)  # where the last run was killed before it did
             return {"epoch": mine.epoch, "already": True}
         last = _last_mastership(mine)
         withdraw(configuration, last.epoch)
-        dumps = _dump(configuration, last.epoch)
+        _dump(configuration, last.epoch)
         stop_services(configuration)
         note = _keep(configuration, last)
-        note["dumps"] = dumps
-        notes.write(notes.UNSEEN, note)
         become_standby(max(mine.epoch, found.epoch if found else 0), by, reason)
         return note
 
@@ -55,10 +57,30 @@ def become_standby(epoch: int, by: str, reason: str) -> None:
     log.notice(f"standby of epoch {epoch}, by {by}")
 
 
-def _dump(configuration: Config, epoch: int) -> list[str]:
-    """Have the plugins of hotsync.d dump their databases aside, and return what failed: a server may be gone."""
+def _dump(configuration: Config, epoch: int) -> None:
+    """Have the plugins of hotsync.d dump their databases aside, and note what failed: a server may be gone.
+
+    After a run that was killed later the servers are stopped already. What it dumped stays, for a plugin that fails
+    leaves the last dump alone.
+    """
     if configuration.hotsync is None:
-        return []
+        return
+    known = unseen.known(epoch)
+    dumped = dict(known.get("dumped", {}))
+    dumps = []
+    for name, failure in _dump_now(configuration, configuration.hotsync, epoch):
+        if not failure:
+            dumped[name] = time.time()
+        elif name in dumped:
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(dumped[name]))
+            log.error(f"hotsync.d/{name}: {failure}; its dump of {when} is kept")
+        else:
+            dumps.append(f"hotsync.d/{name}: {failure}")
+    notes.write(notes.UNSEEN, {**known, "epoch": epoch, "dumped": dumped, "dumps": dumps})
+
+
+def _dump_now(configuration: Config, settings: Hotsync, epoch: int) -> Iterator[rundir.Ran]:
+    """Run the plugins, one at a time, and yield what became of each."""
     place = paths.make_private(paths.state("hotsync", "unseen", f"{epoch}-dumps"))
     lists = [f"{place}/.include", f"{place}/.exclude"]
     for path in lists:
@@ -66,17 +88,16 @@ def _dump(configuration: Config, epoch: int) -> list[str]:
     facts = {
         "HOTPAIR_NODE": configuration.node.name,
         "HOTPAIR_DUMPS": place,
-        "HOTPAIR_DATABASES": configuration.hotsync.databases,
+        "HOTPAIR_DATABASES": settings.databases,
     }
     try:
         names = rundir.programs("hotsync.d")
     except FileNotFoundError:
         names = []
-    ran = rundir.run("hotsync.d", names, lists, facts, configuration.hotsync.plugin_timeout)
-    failures = [f"hotsync.d/{one.name}: {one.failure}" for one in ran if one.failure]
+    with steps.one_at_a_time(settings.plugin_timeout) as record:
+        yield from rundir.run("hotsync.d", names, lists, facts, settings.plugin_timeout, record)
     for path in lists:
         os.unlink(path)
-    return failures
 
 
 def _last_mastership(mine: Role) -> Role:

@@ -3,7 +3,8 @@
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from hotpair import child, locks, log, paths, rundir
@@ -196,17 +197,24 @@ def hooks(configuration: Config, directory: str, words: tuple[str, ...]) -> str:
     except FileNotFoundError:
         return "there are none"
     facts, timeout = {"HOTPAIR_NODE": configuration.node.name}, configuration.failover.hook_timeout
-    paths.make_private(paths.state("hotsync"))
-    record = os.open(paths.state("hotsync", "hook.pid"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        if left := child.survivor(record):  # of a run that was killed: never two of them at once
-            child.outlast(left, timeout)
+    with one_at_a_time(timeout) as record:
         for ran in rundir.run(directory, names, words, facts, timeout, record):
             if ran.failure:
                 raise Stopped(f"{directory}/{ran.name}: {ran.failure}", "mend that")
+    return ", ".join(names)
+
+
+@contextmanager
+def one_at_a_time(timeout: float) -> Iterator[int]:
+    """Yield a record for programs of ours, once what a run that was killed left running has ended, or been ended."""
+    paths.make_private(paths.state("hotsync"))
+    record = os.open(paths.state("hotsync", "hook.pid"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if left := child.survivor(record):
+            child.outlast(left, timeout)
+        yield record
     finally:
         os.close(record)
-    return ", ".join(names)
 
 
 def take_addresses(work: Work) -> str:

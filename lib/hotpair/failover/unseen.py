@@ -27,18 +27,24 @@ class Found(NamedTuple):
     stat: os.stat_result
 
 
+def known(epoch: int) -> dict[str, Any]:
+    """Return what a demotion of the master of an epoch has noted before it was cut short; {} when it begins."""
+    note = notes.read(notes.UNSEEN)
+    return note if note.get("epoch") == epoch else {}
+
+
 def keep(accepted: Iterable[str], since: float, epoch: int) -> dict[str, Any]:
     """Copy what below the accepted paths was made or changed after a moment; note and return what, and where it is.
 
     A run that was cut short is done again from its start, into the same directory.
     """
-    known = notes.read(notes.UNSEEN)
     moment = time.strftime("%Y%m%d-%H%M%S")
-    again = known.get("epoch") == epoch and not known.get("ended")
-    place = str(known["directory"]) if again else paths.state("hotsync", "unseen", f"{epoch}-{moment}")
-    note: dict[str, Any] = {"epoch": epoch, "since": since, "directory": place}
+    place = paths.state("hotsync", "unseen", f"{epoch}-{moment}")
+    note: dict[str, Any] = {"directory": place, **known(epoch)}
+    note.update(epoch=epoch, since=since)
+    note.pop("ended", None)
     notes.write(notes.UNSEEN, note)
-    note["files"] = [found.live for found in _newer(accepted, since) if _copy(found, place)]
+    note["files"] = [found.live for found in _newer(accepted, since) if _copy(found, note["directory"])]
     note["ended"] = time.time()
     notes.write(notes.UNSEEN, note)
     return note
@@ -49,12 +55,14 @@ def _newer(accepted: Iterable[str], since: float) -> Iterator[Found]:
     for pattern in accepted:
         for path in sorted(glob.iglob(glob.escape(paths.root()) + pattern.rstrip("/"), include_hidden=True)):
             directory, name = os.path.split(path[len(paths.root()) :])
-            with suppress(FileNotFoundError, NotADirectoryError):
+            try:
                 fd = descend.open_directory(directory)
-                try:
-                    yield from _below(fd, name, directory.rstrip("/"), since)
-                finally:
-                    os.close(fd)
+            except (FileNotFoundError, NotADirectoryError):  # gone meanwhile, or through a link
+                continue
+            try:
+                yield from _below(fd, name, directory.rstrip("/"), since)
+            finally:
+                os.close(fd)
 
 
 def _below(fd: int, name: str, directory: str, since: float) -> Iterator[Found]:
@@ -66,7 +74,10 @@ def _below(fd: int, name: str, directory: str, since: float) -> Iterator[Found]:
     if any(live == one or live.startswith(one + "/") for one in NOT_KEPT):
         return
     if stat.S_ISDIR(found.st_mode):
-        below = os.open(name, descend.DIRECTORY, dir_fd=fd)
+        try:
+            below = os.open(name, descend.DIRECTORY, dir_fd=fd)
+        except (FileNotFoundError, NotADirectoryError):  # gone meanwhile; the rest of the walk goes on
+            return
         try:
             for one in sorted(os.listdir(below)):
                 yield from _below(below, one, live, since)
@@ -79,27 +90,33 @@ def _below(fd: int, name: str, directory: str, since: float) -> Iterator[Found]:
 def _copy(found: Found, place: str) -> bool:
     """Copy a file or link with its owner, mode and times; False when it has gone meanwhile.
 
-    No hard link: what writes to the live file later would write to what is kept as well.
+    No hard link: what writes to the live file later would write to what is kept as well. What a run that was cut short
+    has kept is replaced by a whole copy, or stays.
     """
-    target = place + found.live
+    target, temporary = place + found.live, f"{place}/.new"
     paths.make_private(os.path.dirname(target))
-    if stat.S_ISLNK(found.stat.st_mode):
-        with suppress(FileNotFoundError):
-            os.unlink(target)
-        os.symlink(os.readlink(found.name, dir_fd=found.directory), target)
-        os.chown(target, found.stat.st_uid, found.stat.st_gid, follow_symlinks=False)
-        return True
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
     try:
-        source = os.open(found.name, _READ, dir_fd=found.directory)
+        if stat.S_ISLNK(found.stat.st_mode):
+            os.symlink(os.readlink(found.name, dir_fd=found.directory), temporary)
+            os.chown(temporary, found.stat.st_uid, found.stat.st_gid, follow_symlinks=False)
+        else:
+            _copy_file(found, temporary)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EINVAL):  # something else by now
             return False
         raise
+    os.rename(temporary, target)
+    return True
+
+
+def _copy_file(found: Found, temporary: str) -> None:
+    source = os.open(found.name, _READ, dir_fd=found.directory)
     try:
-        _copy_content(source, os.open(target, _NEW, 0o600), found.stat)
+        _copy_content(source, os.open(temporary, _NEW, 0o600), found.stat)
     finally:
         os.close(source)
-    return True
 
 
 def _copy_content(source: int, target: int, wanted: os.stat_result) -> None:
