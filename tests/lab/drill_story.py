@@ -9,6 +9,7 @@ from tests.lab.demo_story import verify
 from tests.lab.drill_world import Shop
 from tests.lab.lan import Client
 from tests.lab.spaces import wait_until
+from tests.lab.visitors import PORTS, Visitors
 
 WITHIN = 60.0  # seconds for what takes a few: two CPUs, and others are at work
 BY_CRON = 60 + 30.0  # seconds until cron's next minute, and for what it starts then
@@ -41,8 +42,11 @@ def copy(shop: Shop) -> None:
     shop.sell("lost")
 
 
-def cron_copies(shop: Shop, say: Callable[[str], None]) -> None:
-    """Let alpha's cron make the first push, while beta gets its servers, and sell something that beta will not have."""
+def cron_copies(shop: Shop, say: Callable[[str], None]) -> dict[str, str]:
+    """Let alpha's cron make the first push, while beta gets its servers, and sell something that beta will not have.
+
+    Returns the server that each visitor was sent to meanwhile, once beta knows it too.
+    """
     shop.sell("copied")
     verify(shop.beta.look("/srv/shop/note") is None, "beta has the note before any push")
     with shop.cron(shop.alpha):
@@ -50,10 +54,27 @@ def cron_copies(shop: Shop, say: Callable[[str], None]) -> None:
         shop.furnish(shop.beta)
         verify(wait_until(lambda: pushed(shop), BY_CRON - (time.monotonic() - began), 0.1), "cron has pushed nothing")
         say(f"alpha's cron has pushed, {time.monotonic() - began:.0f} s after it was started")
+        sent_to = Visitors(shop.lab).visit()
+        verify(set(sent_to.values()) == set(PORTS), "all visitors were sent to one server")
+        verify(wait_until(lambda: len(known_visitors(shop)) == len(sent_to), BY_CRON, 0.2), "beta knows no visitors")
     note = shop.beta.look("/srv/shop/note")
     verify(note is not None and note.content == b"note-copied\n", "beta has not what alpha's cron pushed")
     verify(any(CRON_JOB in line for line in log_of(shop, "alpha")), "it was not cron that started hotsync")
     shop.sell("lost")
+    return sent_to
+
+
+def known_visitors(shop: Shop) -> list[str]:
+    """Return those whose servers beta has heard of."""
+    tables = [json.loads(line) for line in shop.beta.run("ssync show --json")[1].splitlines() if line.startswith("[")]
+    return [entry["key"] for table in tables for entry in table[1:]]
+
+
+def stayed(shop: Shop, sent_to: dict[str, str], say: Callable[[str], None]) -> None:
+    """Let all visitors come again: each is to be sent to the server that he had."""
+    moved = [source for source, server in Visitors(shop.lab).visit().items() if server != sent_to[source]]
+    say(f"visitors that were moved to another server: {len(moved)} of {len(sent_to)}")
+    verify(not moved, f"{moved} were moved")
 
 
 def fail_over(shop: Shop, client: Client, say: Callable[[str], None]) -> None:
@@ -155,8 +176,9 @@ def play(shop: Shop, say: Callable[[str], None]) -> None:
     """Hold the whole drill. Raises Untrue for what it does not show, LabError for a command that fails."""
     client = shop.client()
     try:
-        cron_copies(shop, say)
+        sent_to = cron_copies(shop, say)
         fail_over(shop, client, say)
+        stayed(shop, sent_to, say)
         say(f"longest time without service for the client: {client.without_service():.1f} s")
         come_back(shop, say)
         fail_back(shop, client, say)

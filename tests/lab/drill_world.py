@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.lab import lan
+from tests.lab import lan, visitors
 from tests.lab.demo_world import LabNode
 from tests.lab.pairlab import NODES, ROOT, Lab, peer_of
 from tests.lab.spaces import LabError, may_build, run
@@ -16,6 +16,7 @@ NEEDED = {
     "mariadbd": "mariadb-server",
     "pg_createcluster": "postgresql",
     "arping": "iputils-arping",
+    "haproxy": "haproxy",
 }
 INI = """\
 [node]
@@ -35,7 +36,12 @@ services =
     mariadb
     postgresql
     shop
-{address}"""
+    haproxy
+{address}
+[sessions]
+tables = haproxy servers
+every = 1
+"""
 ADDRESS = f"""\
 address =
     {lan.SHARED}/24 dev {lan.LAN}
@@ -118,6 +124,9 @@ class Shop:
             with open(node.place("/etc/init.d/shop"), "w", encoding="utf-8") as file:
                 os.fchmod(file.fileno(), 0o755)
                 file.write(INIT)
+            self.does(node, "mkdir -p /run/haproxy /etc/haproxy")
+            with open(node.place("/etc/haproxy/haproxy.cfg"), "w", encoding="utf-8") as file:
+                file.write(visitors.configuration(sorted(visitors.PORTS, reverse=name == "beta")))
         self.furnish(self.alpha)
         self.does(self.alpha, "/etc/init.d/mariadb start && /etc/init.d/postgresql start && " + ROWS)
         self.sell("first")
