@@ -100,7 +100,7 @@ def come_back(shop: Shop, say: Callable[[str], None]) -> None:
     def refused() -> list[str]:
         lines = log_of(shop, "alpha")[known:]
         ran = any(CRON_JOB in line for line in lines)
-        return [line for line in lines if "hotsync" in line and REFUSED in line] if ran else []
+        return [line for line in lines if " hotsync[" in line and REFUSED in line] if ran else []
 
     with shop.cron(shop.alpha):
         said = wait_until(refused, BY_CRON, 0.1)
