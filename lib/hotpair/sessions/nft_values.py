@@ -44,7 +44,7 @@ def shown(value: Any) -> str:
         if shape == "range" and isinstance(inner, list) and len(inner) == 2:
             return "-".join(map(shown, inner))
         if shape in ("accept", "drop", "continue", "return"):
-            return shape
+            return str(shape)
         if shape in ("jump", "goto") and isinstance(inner, dict):
             return f"{shape} {inner.get('target')}"
     return json.dumps(value, separators=(",", ":"))
