@@ -130,7 +130,7 @@ def element(head: Head, entry: Entry, default: int) -> str:
     if entry.remaining_ms is not None:
         if not head.expires:
             raise Unsayable("nothing expires in the set here")
-        timeout = _number(entry.data.get("timeout", default)) or math.ceil(entry.remaining_ms / 1000)
+        timeout = _number(entry.data.get("timeout", default)) or max(head.timeout, math.ceil(entry.remaining_ms / 1000))
         if timeout != head.timeout:
             words += f" timeout {timeout}s"
         words += f" expires {min(round(entry.remaining_ms), timeout * 1000)}ms"
