@@ -109,7 +109,7 @@ def test_ten_thousand_entries_have_their_counters_and_their_time_on_the_other_no
 def test_all_that_belongs_to_an_entry_comes_over(two: tuple[Node, Node]) -> None:
     here, there = two
     here.script(
-        'add seen 10.0.0.1 timeout 99 packets 5 bytes 50 comment "one; who came" skbmark 0x1/0xff skbprio 1:10 skbqueue 3',
+        'add seen 10.0.0.1 timeout 99 packets 5 bytes 50 comment "one; who" skbmark 0x1/0xff skbprio 1:10 skbqueue 3',
         "add seen 10.0.0.2 timeout 0",
     )
     assert there.load(here.dump()).problems == ()
