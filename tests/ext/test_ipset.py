@@ -91,7 +91,7 @@ def slow(two: tuple[Node, Node]) -> float:
 
 def many(count: int) -> list[str]:
     return [
-        f"10.{n >> 16}.{n >> 8 & 255}.{n & 255} timeout {100 + n % 1600} packets {n} bytes {n * 60}"
+        f"10.{n >> 16}.{n >> 8 & 255}.{n & 255} timeout {1000 + n % 2000} packets {n} bytes {n * 60}"
         for n in range(count)
     ]
 
