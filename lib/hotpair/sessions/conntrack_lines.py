@@ -40,7 +40,8 @@ def entries(text: str, own: Collection[str]) -> Iterator[Entry]:
         src, dst = rest[0], rest[1]
         if (proto == "tcp" and state != ESTABLISHED and rest[10] == "ASSURED") or _within(src, dst, own):
             continue
-        yield Entry(*_identity(proto, rest), int(left) * 1000.0 if left else OFFLOADED_MS, _data(proto, rest, own))
+        data = _data(proto, rest, own)
+        yield Entry(_key(data), remaining_ms=int(left) * 1000.0 if left else OFFLOADED_MS, data=data)
 
 
 def _within(src: str, dst: str, own: Collection[str]) -> bool:
@@ -48,19 +49,17 @@ def _within(src: str, dst: str, own: Collection[str]) -> bool:
     return src.startswith("127.") or (src in own and dst in own)
 
 
-def _identity(proto: str, rest: list[Any]) -> tuple[str, int, tuple[float, ...]]:
-    src, dst, sport, dport, zone = rest[:5]
-    key = f"{proto} {src} {sport} > {dst} {dport}"
-    if zone:
-        key += f" zone-orig {zone}"
-    if "zone=" in rest[12]:
-        key += f" zone {_zone(rest[12])}"
-    return key, 0, ()
+def _key(data: dict[str, Any]) -> str:
+    src, dst, sport, dport = data["orig"]
+    key = f"{data['proto']} {src} {sport} > {dst} {dport}"
+    if "zone" in data or "zone-orig" in data:
+        key += "".join(f" {word} {data[word]}" for word in ("zone", "zone-orig") if word in data)
+    return key
 
 
 def _data(proto: str, rest: list[Any], own: Collection[str]) -> dict[str, Any]:
     src, dst, sport, dport, zone_there, to_src, to_dst, to_sport, to_dport, zone_back, _, mark, tail = rest
-    data = {
+    data: dict[str, Any] = {
         "proto": proto,
         "orig": [src, dst, int(sport, 0), int(dport, 0)],
         "reply": [to_src, to_dst, int(to_sport, 0), int(to_dport, 0)],
@@ -71,16 +70,11 @@ def _data(proto: str, rest: list[Any], own: Collection[str]) -> dict[str, Any]:
         data["zone-orig"] = int(zone_there)
     if zone_back:
         data["zone-reply"] = int(zone_back)
-    if "zone=" in tail:
-        data["zone"] = _zone(tail)
+    if "zone=" in tail and (zone := ZONE.search(tail)):
+        data["zone"] = int(zone[1])
     if src in own or dst in own:
         data["own"] = "src" if src in own else "dst"
     return data
-
-
-def _zone(tail: str) -> int:
-    found = ZONE.search(tail)
-    return int(found[1]) if found else 0
 
 
 def addresses(said: str) -> frozenset[str]:

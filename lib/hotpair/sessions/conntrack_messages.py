@@ -57,9 +57,11 @@ def flow(entry: Entry) -> Flow:
     orig, reply = _end(data.get("orig")), _end(data.get("reply"))
     if len({*map(len, (*orig[:2], *reply[:2]))}) > 1:
         raise Unfit("addresses of both families")
-    zones = [_number(data[word], 16) if word in data else None for word in ("zone", "zone-orig", "zone-reply")]
+    zone, there, back = (
+        _number(data[word], 16) if word in data else None for word in ("zone", "zone-orig", "zone-reply")
+    )
     seconds = int(min(-(-left // 1000), LONGEST))
-    return Flow(proto, orig, reply, _number(data.get("mark", 0), 32), *zones, max(seconds, 1))
+    return Flow(proto, orig, reply, _number(data.get("mark", 0), 32), zone, there, back, max(seconds, 1))
 
 
 def _end(said: Any) -> End:

@@ -21,7 +21,6 @@ OPTIONS, SHORT_ANSWERS = 270, 10  # SOL_NETLINK, NETLINK_CAP_ACK
 HEAD = struct.Struct("=IHHIIBBH")  # nlmsghdr and nfgenmsg
 ANSWER = struct.Struct("=IHHIIiIHHII")  # nlmsghdr and nlmsgerr
 BATCH = 100  # messages to a call: as many answers have room in the socket's buffer
-WAIT = 30.0  # seconds that a call may take
 
 Failed = dict[str, int]  # by key: an error number
 
@@ -52,7 +51,7 @@ def _send(flows: Mapping[str, Flow], kind: int, flags: int, body: Callable[[Flow
     rest = iter(flows.items())
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETFILTER) as kernel:
-            kernel.settimeout(WAIT)
+            kernel.setblocking(False)  # the kernel works, and answers, before a call returns
             kernel.setsockopt(OPTIONS, SHORT_ANSWERS, 1)
             while batch := list(islice(rest, BATCH)):
                 keys = [key for key, _ in batch]
@@ -68,11 +67,11 @@ def _message(kind: int, flags: int, number: int, one: Flow, body: bytes) -> byte
 
 
 def _answers(kernel: socket.socket) -> dict[int, int]:
-    """Return the errors that the kernel has answered, by the message's number: it works before the call returns."""
+    """Return the errors that the kernel has answered, by the message's number."""
     found: dict[int, int] = {}
     while True:
         try:
-            said = kernel.recv(1 << 16, socket.MSG_DONTWAIT)
+            said = kernel.recv(1 << 16)
         except BlockingIOError:
             return found
         found |= read(said)
