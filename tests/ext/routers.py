@@ -1,4 +1,4 @@
-"""A client and a server with two routers between them, each a network namespace; the route goes through one of the two."""
+"""A client and a server with two routers between them, each a network namespace: the route goes through one."""
 
 import ctypes
 import os

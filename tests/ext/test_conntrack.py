@@ -1,4 +1,4 @@
-"""Connection tracking of this kernel: a TCP stream through two routers goes on when the second has the first's flows."""
+"""Connection tracking of this kernel: a TCP stream goes on through a router that has loaded the flows of another."""
 
 import errno
 import socket

@@ -1,7 +1,7 @@
 """Flow entries written into the kernel: many to a system call, and for each what the kernel says to it.
 
-conntrack(8) looks through the whole table for each `-U` and `-D`, and its `-A` leaves a flow alone that is there: it
-would take minutes to keep 10,000 flows in step. The kernel finds a flow by its addresses at once.
+conntrack(8) has the whole table listed for each `-U` and `-D`, and its `-A` leaves a flow alone that is there: 10,000
+changes would be 10,000 listings. The kernel finds a flow by its addresses at once.
 """
 
 import errno
