@@ -14,6 +14,7 @@ WAIT = 5.0  # seconds that one request may take
 MOST = 1 << 27  # bytes of an answer
 SOON = 1000.0  # milliseconds: not worth adding what ends sooner
 SAME = 1000.0  # milliseconds that a deadline may move without being told again
+PATIENCE = 20.0  # seconds of adding and removing in one load, which holds up the other tables; the next goes on
 SHORTER = 0.5  # part of its time left that a session may have here before it is added again, which is costly
 
 
@@ -57,16 +58,25 @@ class Pound:
         unfit_gone = [key for key in gone if unfit(key)]
         if unfit_gone:
             problems.append(f"{len(unfit_gone)} sessions not removed: their keys cannot be sent to Pound")
-        for key in gone:
-            if key not in unfit_gone:
-                self._change("DELETE", f"{here.place}?key={key}")
-        for key, backend in put.items():
-            self._change("PUT", f"{here.place}/{here.backends.index(backend)}?key={key}")
-        if put or gone:
+        changes = [("DELETE", f"{here.place}?key={key}") for key in gone if key not in unfit_gone]
+        changes += [("PUT", f"{here.place}/{here.backends.index(name)}?key={key}") for key, name in put.items()]
+        if changes:
+            done = self._changed(changes, start + PATIENCE)
             here = self._service(wanted.name)
-        problems += _verified(put, here)
+            if left := len(changes) - done:
+                problems.append(f"{left} sessions not yet added or removed: Pound is slow, the next load goes on")
+            else:
+                problems += _verified(put, here)
         loaded = [key for key, entry in wanted.entries.items() if _is_in(here, key, entry)]
         return Loaded(len(loaded), tuple(problems), self._deadlines(wanted, here, loaded, start))
+
+    def _changed(self, changes: list[tuple[str, str]], until: float) -> int:
+        """Do as much as there is time for, and return how much that was."""
+        for done, (method, where) in enumerate(changes):
+            if time.monotonic() > until:
+                return done
+            self._change(method, where)
+        return len(changes)
 
     def _deadlines(self, wanted: Table, here: Service, loaded: list[str], start: float) -> dict[str, Deadline]:
         """Return the ends that are new or have moved. start: when `wanted` held, by time.monotonic()."""

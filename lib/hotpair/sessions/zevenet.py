@@ -1,0 +1,135 @@
+"""The sessions of a farm of Zevenet's Pound, through its `-s` socket; what is gone goes through its control socket."""
+
+import subprocess
+import time
+
+from hotpair import child
+from hotpair.sessions import zevenet_wire
+from hotpair.sessions.backend import Loaded, Missing, TableError
+from hotpair.sessions.record import Entry, Table
+from hotpair.sessions.zevenet_sync import Place, Sync, remove
+from hotpair.sessions.zevenet_wire import WRITE, Packet
+
+SAME = 1  # second that rounding puts between two times of one access
+STEADY = 100.0  # milliseconds that the clock of the world may move without being believed to have been set
+
+
+class Zevenet:
+    """Farms by name. The paths have %s for it."""
+
+    name = "http"
+
+    def __init__(self, sync: str, control: str, poundctl: str = "poundctl") -> None:
+        self.sync, self.control, self.poundctl = sync, control, poundctl
+        self._offset = 0.0  # milliseconds from time.monotonic() to time.time()
+
+    def names(self) -> list[str]:
+        """Return none: farms are named in the configuration."""
+        return []
+
+    def dump(self, name: str) -> Table:
+        """Return the sessions of a farm. Raises TableError."""
+        with Sync(self.sync % name, name.encode()) as conversation:
+            rows = conversation.ask()
+        clock, offset = time.monotonic() * 1000, self._wall()
+        entries = [_entry(row, clock + offset) for row in rows.values() if row.key]
+        return Table(self.name, name, (clock + offset) / 1000, clock, {entry.key: entry for entry in entries})
+
+    def _wall(self) -> float:
+        """Return the offset of the world's clock, the same each time unless that was set: ages then move alike."""
+        offset = (time.time() - time.monotonic()) * 1000
+        if abs(offset - self._offset) > STEADY:
+            self._offset = offset
+        return self._offset
+
+    def load(self, wanted: Table, last: Table | None) -> Loaded:
+        """Write what is missing or other here, remove what is not wanted. Raises TableError."""
+        now, farm = time.time(), wanted.name
+        places = zevenet_wire.backends(self._listed(farm))
+        problems: list[str] = []
+        packets: dict[Place, Packet] = {}
+        keep: set[Place] = set()  # wanted, and here perhaps under what cannot be written
+        for entry in wanted.entries.values():
+            try:
+                packet = _packet(farm.encode(), entry, now, places)
+            except ValueError as error:
+                problems.append(f"session {entry.key[:60]!a}: not loaded: {error}")
+            else:
+                packets[packet.listener, packet.service, packet.key] = packet
+        keep.update(packets)
+        with Sync(self.sync % farm, farm.encode()) as conversation:
+            here = conversation.ask()
+            new = [packet for place, packet in packets.items() if _differs(here.get(place), packet)]
+            if new:
+                conversation.write(new)
+            gone = [place for place in here if place not in keep and not zevenet_wire.unfit(place[2])]
+            for listener, service, key in gone:
+                remove(self.control % farm, zevenet_wire.removal(listener, service, key))
+            if new or gone:
+                here = conversation.ask()
+        done = sum(not _differs(here.get(place), packet) for place, packet in packets.items())
+        if left := len(packets) - done:
+            problems.append(f"{left} sessions are not there after they were written, or have expired")
+        if stay := sum(place in here for place in gone):
+            problems.append(f"{stay} sessions are still there after they were removed")
+        return Loaded(done, tuple(problems))
+
+    def reap(self, name: str, due: dict[str, str]) -> None:
+        """Do nothing: each session was written with its own time, and no deadline was ever told."""
+
+    def _listed(self, farm: str) -> bytes:
+        argv = [self.poundctl, "-c", self.control % farm, "-X"]
+        try:
+            said = subprocess.run(
+                argv,
+                env=child.environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=10,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise TableError(f"no {self.poundctl}: without it, no index can be checked") from error
+        except (OSError, subprocess.SubprocessError) as error:
+            raise TableError(f"{self.poundctl}: {error}") from error
+        if said.returncode:
+            raise Missing(f"{self.poundctl}: {said.stderr.decode(errors='replace').strip()[:200]}")
+        return said.stdout
+
+
+def _entry(row: Packet, wall_ms: float) -> Entry:
+    data = {"listener": row.listener, "service": row.service, "backend": row.backend}
+    key = row.key.decode(errors="surrogateescape")
+    address = row.content.decode(errors="surrogateescape")
+    age = max(wall_ms - row.last * 1000, 0.0)
+    return Entry(f"{row.listener}/{row.service} {key}", ages_ms=(age,), data={**data, "address": address})
+
+
+def _packet(farm: bytes, entry: Entry, now: float, places: dict[tuple[int, int], list[str]]) -> Packet:
+    """Return what writes an entry. Raises ValueError for what Pound here cannot take or would not survive."""
+    where, _, key = entry.key.partition(" ")
+    listener, service = entry.data.get("listener"), entry.data.get("service")
+    if type(listener) is not int or type(service) is not int or where != f"{listener}/{service}" or listener < 0:
+        raise ValueError("it has no proper place")
+    if (listener, service) not in places:
+        raise ValueError(f"there is no service {listener}/{service} here")
+    if why := zevenet_wire.unfit(raw := key.encode(errors="surrogateescape")):
+        raise ValueError(f"its key: {why}")
+    backend = _backend(entry, places[listener, service])
+    age = entry.age_ms or 0.0
+    return Packet(WRITE, farm, listener, service, backend, raw, b"", max(int(now - age / 1000), 1))
+
+
+def _backend(entry: Entry, addresses: list[str]) -> int:
+    """Return the index here of the backend that an entry names by its address without a port."""
+    address, index = str(entry.data.get("address", "")), entry.data.get("backend")
+    same = [number for number, one in enumerate(addresses) if one.rpartition(":")[0] == address]
+    if type(index) is int and index in same:
+        return index
+    if len(same) == 1:
+        return same[0]
+    raise ValueError(f"there are {len(same)} backends {address} here")
+
+
+def _differs(here: Packet | None, wanted: Packet) -> bool:
+    return here is None or here.backend != wanted.backend or abs(here.last - wanted.last) > SAME
