@@ -7,8 +7,8 @@ from hotpair import child
 from hotpair.sessions import zevenet_wire
 from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.record import Entry, Table
-from hotpair.sessions.zevenet_sync import Place, Sync, remove
-from hotpair.sessions.zevenet_wire import WRITE, Packet
+from hotpair.sessions.zevenet_sync import Sync, remove
+from hotpair.sessions.zevenet_wire import WRITE, Packet, Place
 
 SAME = 1  # second that rounding puts between two times of one access
 STEADY = 100.0  # milliseconds that the clock of the world may move without being believed to have been set
@@ -30,10 +30,21 @@ class Zevenet:
     def dump(self, name: str) -> Table:
         """Return the sessions of a farm. Raises TableError."""
         with Sync(self.sync % name, name.encode()) as conversation:
-            rows = conversation.ask()
+            rows = self._asked(conversation, name)
         clock, offset = time.monotonic() * 1000, self._wall()
         entries = [_entry(row, clock + offset) for row in rows.values() if row.key]
         return Table(self.name, name, (clock + offset) / 1000, clock, {entry.key: entry for entry in entries})
+
+    def _asked(self, conversation: Sync, farm: str) -> dict[Place, Packet]:
+        """Return all sessions. Raises TableError when Pound has more than it told, for no answer is one of none."""
+        conversation.ask()
+        listed = zevenet_wire.listing(self._listed(farm)).sessions
+        rows = conversation.follow()
+        if lacking := sum(place not in rows for place in listed):
+            raise TableError(
+                f"Pound's answer lacks {lacking} of {len(listed)} sessions: it is slow, or must be restarted"
+            )
+        return rows
 
     def _wall(self) -> float:
         """Return the offset of the world's clock, the same each time unless that was set: ages then move alike."""
@@ -45,10 +56,9 @@ class Zevenet:
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Write what is missing or other here, remove what is not wanted. Raises TableError."""
         now, farm = time.time(), wanted.name
-        places = zevenet_wire.backends(self._listed(farm))
+        places = zevenet_wire.listing(self._listed(farm)).backends
         problems: list[str] = []
         packets: dict[Place, Packet] = {}
-        keep: set[Place] = set()  # wanted, and here perhaps under what cannot be written
         for entry in wanted.entries.values():
             try:
                 packet = _packet(farm.encode(), entry, now, places)
@@ -56,13 +66,12 @@ class Zevenet:
                 problems.append(f"session {entry.key[:60]!a}: not loaded: {error}")
             else:
                 packets[packet.listener, packet.service, packet.key] = packet
-        keep.update(packets)
         with Sync(self.sync % farm, farm.encode()) as conversation:
-            here = conversation.ask()
+            here = self._asked(conversation, farm)
             new = [packet for place, packet in packets.items() if _differs(here.get(place), packet)]
             if new:
                 conversation.write(new)
-            gone = [place for place in here if place not in keep and not zevenet_wire.unfit(place[2])]
+            gone = [place for place in here if place not in packets and not zevenet_wire.unfit(place[2])]
             for listener, service, key in gone:
                 remove(self.control % farm, zevenet_wire.removal(listener, service, key))
             if new or gone:

@@ -10,13 +10,12 @@ import time
 
 from hotpair.sessions import local_socket
 from hotpair.sessions.backend import TableError
-from hotpair.sessions.zevenet_wire import ADD, DELETE, UPDATE, Packet, Reader, request, write
+from hotpair.sessions.zevenet_wire import ADD, DELETE, UPDATE, Packet, Place, Reader, request, write
 
 QUIET = 0.4  # seconds without a packet that end an answer, which has no end marker
 WAIT = 10.0  # seconds that an answer may take
 EACH = 0.02  # seconds that a write may take; it takes 2.5 ms
 MOST = 1_000_000  # packets of one answer
-Place = tuple[int, int, bytes]  # listener, service, key
 
 
 class Sync:
@@ -37,6 +36,14 @@ class Sync:
         until = time.monotonic() + WAIT
         self.sessions.clear()
         self._send(request(self.farm), until)
+        return self._settled(until)
+
+    def follow(self) -> dict[Place, Packet]:
+        """Return all sessions, with what has changed since they were asked for."""
+        return self._settled(time.monotonic() + WAIT)
+
+    def _settled(self, until: float) -> dict[Place, Packet]:
+        """Take packets until there is a while without any. Raises TableError."""
         packets = 0
         while self._readable(QUIET):
             packets += self._take(until)
@@ -51,8 +58,12 @@ class Sync:
         until = time.monotonic() + WAIT + EACH * len(packets)
         for packet in packets:
             self._send(write(packet), until)
+        before: dict[Place, Packet] = {}
         while True:
             have = self.ask()
+            if have and have == before:
+                return  # some have expired
+            before = have
             if all(_is_as(have.get((one.listener, one.service, one.key)), one) for one in packets):
                 return
             if time.monotonic() > until:

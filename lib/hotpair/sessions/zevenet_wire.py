@@ -20,6 +20,15 @@ CONTROL_DELETE = 9  # upstream's 2.x: 8
 LISTENER = re.compile(rb'<listener index="(\d{1,6})"')
 SERVICE = re.compile(rb'<service index="(\d{1,6})"')
 BACKEND = re.compile(rb'<backend index="(\d{1,6})".* address="([^"]*)" avg=')
+SESSION = re.compile(rb'<session index="\d{1,9}" key="(.*)" backend="-?\d{1,9}" />')
+Place = tuple[int, int, bytes]  # listener, service, key
+
+
+class Listing(NamedTuple):
+    """What poundctl knows of a farm."""
+
+    backends: dict[tuple[int, int], list[str]]  # addresses by listener and service; listener -1 is that of all
+    sessions: set[Place]  # without those of the services of all listeners, which the `-s` socket leaves out
 
 
 class Packet(NamedTuple):
@@ -128,24 +137,26 @@ def _text(data: bytearray, at: int) -> tuple[bytes, int]:
     return bytes(data[at + 1 : end]), end
 
 
-def backends(said: bytes) -> dict[tuple[int, int], list[str]]:
-    """Return the addresses of the backends by listener and service, as `poundctl -X` prints them.
+def listing(said: bytes) -> Listing:
+    """Return what `poundctl -X` prints. Raises TableError when it is not whole.
 
-    By lines, for its XML is none: it escapes no key.
+    By lines, for its XML is none: it escapes nothing in a key but its quotation marks.
     """
-    found: dict[tuple[int, int], list[str]] = {}
+    found = Listing({}, set())
     listener, service, whole = -1, -1, False
-    for line in said.splitlines():
+    for line in said.split(b"\n"):
         if match := LISTENER.match(line):
             listener = int(match[1])
         elif line == b"</listener>":
             listener = -1  # a service outside is of all listeners
         elif match := SERVICE.match(line):
             service = int(match[1])
-            found[listener, service] = []
-        elif (match := BACKEND.match(line)) and (listener, service) in found:
-            found[listener, service].append(match[2].decode(errors="surrogateescape"))
-        whole = line == b"</pound>"
+            found.backends[listener, service] = []
+        elif (match := BACKEND.match(line)) and (listener, service) in found.backends:
+            found.backends[listener, service].append(match[2].decode(errors="surrogateescape"))
+        elif (match := SESSION.fullmatch(line)) and listener >= 0:
+            found.sessions.add((listener, service, match[1].replace(b'\\"', b'"')))
+        whole = whole or line == b"</pound>"
     if not whole:
         raise TableError("what poundctl printed ends too early")
     return found
