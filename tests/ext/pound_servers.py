@@ -1,4 +1,4 @@
-"""Test servers that behave as the notes on session tables describe two Pounds. They are not Pound, and prove nothing of it.
+"""Test servers that behave as the notes on session tables describe two Pounds. They are not Pound.
 
 RestPound speaks the HTTP of Pound 4's control socket; ZevenetPound the `-s` socket, the control socket, and what the
 `poundctl` of it prints. Where Pound would die of a request they die too: `dead` is set, and nobody listens any more.

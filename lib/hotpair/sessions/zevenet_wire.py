@@ -126,9 +126,8 @@ def _packet(data: bytearray, at: int) -> tuple[Packet, int] | None:
         return None
     if action in TIMED:
         last = TIME.unpack_from(data, end - TIME.size)[0]
-    return Packet(
-        action, farm, *NUMBERS.unpack_from(data, numbers), key.rstrip(b"\0"), content.rstrip(b"\0"), last
-    ), end
+    listener, service, backend = NUMBERS.unpack_from(data, numbers)
+    return Packet(action, farm, listener, service, backend, key.rstrip(b"\0"), content.rstrip(b"\0"), last), end
 
 
 def _text(data: bytearray, at: int) -> tuple[bytes, int]:
