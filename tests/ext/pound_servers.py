@@ -5,6 +5,7 @@ RestPound speaks the HTTP of Pound 4's control socket; ZevenetPound the `-s` soc
 """
 
 import json
+import select
 import socket
 import struct
 import threading
@@ -43,7 +44,11 @@ class Server:
         with suppress(OSError):
             while True:
                 connection, _ = self.listening.accept()
+                self.accepted(connection)
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def accepted(self, connection: socket.socket) -> None:
+        """Note who has come, in the order of coming."""
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError, ValueError), connection:
@@ -79,6 +84,7 @@ class RestPound(Server):
 
     def __init__(self, path: Path, ttl: float = 300, version: str = "4.23", emergency: bool = False) -> None:
         self.ttl, self.version, self.requests = ttl, version, list[str]()
+        self.refused = ""  # a key
         self.weights = [0, 0, 65535] if emergency else [0, 0, 0]
         self.ports = [8081, 8082, 8083]
         self.rows: dict[str, tuple[int, datetime]] = {}
@@ -108,7 +114,7 @@ class RestPound(Server):
         _, _, listener, service, *backend = path.split("/")
         if listener not in ("main", "1") or service not in ("web", "plain", "0", "1"):
             return 404, None
-        if len(key) > 127:
+        if len(key) > 127 or (key and key == self.refused):
             return 400, None
         if service in ("plain", "1"):
             self.die()
@@ -147,12 +153,27 @@ class ZevenetPound:
 
     def __init__(self, folder: Path, ttl: float = 300) -> None:
         self.ttl, self.rows, self.lock = ttl, dict[bytes, tuple[int, int]](), threading.Lock()
-        self.dead, self.stopped, self.piece = False, False, 1 << 16
-        self.last: socket.socket | None = None  # the client that answers go to
+        self.dead, self.stopped, self.asked = False, False, False
+        self.piece = 0  # bytes of one send; 0: one packet
+        self.slow = 0.001  # seconds before it looks at what has come
+        self.clients, self.lost, self.sent = 0, 0, 0
+        self.last: socket.socket | None = None  # the client that all packets go to, whoever asked
         self.sync = _Sync(folder / "farmX.sync", self)
         self.control = _Control(folder / "farmX.control", self)
         (folder / "poundctl").write_text(POUNDCTL)
         (folder / "poundctl").chmod(0o755)
+
+    def tell(self, *packets: bytes) -> None:
+        """Send to the last client. The lock is held, as Pound's is: when nobody reads, all of it stands still."""
+        text = b"".join(packets)
+        pieces = [text[at : at + self.piece] for at in range(0, len(text), self.piece)] if self.piece else packets
+        if self.asked and not self.stopped and self.last:
+            try:
+                for piece in pieces:
+                    self.last.sendall(piece)
+                    self.sent += 1
+            except OSError:
+                self.stopped = True  # until it is started again
 
     def die(self) -> None:
         self.dead = True
@@ -166,28 +187,29 @@ class _Sync(Server):
         self.pound = pound
         super().__init__(path)
 
+    def accepted(self, connection: socket.socket) -> None:
+        self.pound.last = connection
+        self.pound.clients += 1
+
     def serve(self, connection: socket.socket) -> None:
         pound, data = self.pound, b""
-        pound.last = connection
+        left = select.poll()
+        left.register(connection, select.POLLRDHUP)
         while chunk := connection.recv(65536):
+            if left.poll(pound.slow * 1000):  # a client that leaves overtakes what it has sent
+                pound.lost += 1
+                return
             data += chunk
             while len(data) >= 5 and len(data) >= (size := int.from_bytes(data[3:5], "little")):
                 packet, data = data[:size], data[size:]
-                time.sleep(0.001)  # an early close overtakes what was sent before it
-                connection.setblocking(False)
-                with suppress(BlockingIOError):
-                    if connection.recv(1, socket.MSG_PEEK) == b"":
-                        return
-                connection.setblocking(True)
                 self._take(packet)
 
     def _take(self, packet: bytes) -> None:
         pound, action = self.pound, packet[5]
-        if action == wire.SYNC_REQUEST and not pound.stopped and pound.last:
+        if action == wire.SYNC_REQUEST:
             with pound.lock:
-                text = b"".join(self._row(key, *row) for key, row in pound.rows.items())
-            for at in range(0, len(text), pound.piece):
-                pound.last.sendall(text[at : at + pound.piece])  # blocks when nobody reads
+                pound.asked = True
+                pound.tell(*[self._row(key, *row) for key, row in pound.rows.items()])
         elif action == wire.WRITE:
             at = 7 + packet[6]
             _, service, backend = struct.unpack_from("<III", packet, at)
@@ -219,7 +241,9 @@ class _Control(Server):
         command, _, _, _, key = struct.unpack("<iiii128s", data)
         with self.pound.lock:
             if command == 9:
-                self.pound.rows.pop(key.partition(b"\0")[0], None)
+                name = key.partition(b"\0")[0]
+                if self.pound.rows.pop(name, None):
+                    self.pound.tell(b"\xef\xab\x06\x05\x00\x03\x05farmX" + bytes([*bytes(12), len(name)]) + name)
             elif command == 0:
                 connection.sendall(self._listed())
 

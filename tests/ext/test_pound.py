@@ -1,16 +1,15 @@
-"""Both Pounds' sessions against test servers that have the traps of the real ones; see pound_servers."""
+"""The sessions of Pound 4 against a test server that has the traps of the real one; see pound_servers."""
 
 import time
 from pathlib import Path
 
 import pytest
 
-from hotpair.sessions import pound, zevenet, zevenet_sync
+from hotpair.sessions import pound
 from hotpair.sessions.backend import Missing, TableError
 from hotpair.sessions.pound import Pound
 from hotpair.sessions.record import Entry, Table
-from hotpair.sessions.zevenet import Zevenet
-from tests.ext.pound_servers import Raw, RestPound, ZevenetPound
+from tests.ext.pound_servers import Raw, RestPound
 
 A, B, C = "127.0.0.1:8081", "127.0.0.1:8082", "127.0.0.1:8083"
 
@@ -29,9 +28,6 @@ def changes(server: RestPound) -> list[str]:
 @pytest.fixture
 def socket_path(tmp_path: Path) -> Path:
     return tmp_path / "s"
-
-
-# Pound 4
 
 
 @pytest.mark.parametrize("version", ["4.16", "4.23"])
@@ -53,9 +49,9 @@ def test_only_what_is_new_moved_or_gone_is_sent(socket_path: Path) -> None:
     changes(server)
     loaded = backend.load(wanted("main/web", a=A, b=C, d=B), None)
     assert changes(server) == [
-        "DELETE /session/main/web?key=c",
         "PUT /session/main/web/2?key=b",
         "PUT /session/main/web/1?key=d",
+        "DELETE /session/main/web?key=c",
     ]
     assert loaded.entries == 3
     backend.load(wanted("main/web", a=A, b=C, d=B), None)
@@ -64,9 +60,8 @@ def test_only_what_is_new_moved_or_gone_is_sent(socket_path: Path) -> None:
 
 def test_a_service_without_sessions_is_never_touched(socket_path: Path) -> None:
     server = RestPound(socket_path)
-    for call in (lambda: Pound(str(socket_path)).load(wanted("main/plain", a=A), None),):
-        with pytest.raises(TableError, match="keeps no sessions"):
-            call()
+    with pytest.raises(TableError, match="keeps no sessions"):
+        Pound(str(socket_path)).load(wanted("main/plain", a=A), None)
     with pytest.raises(TableError, match="keeps no sessions"):
         Pound(str(socket_path)).reap("main/plain", {"a": "x"})
     assert changes(server) == [] and not server.dead
@@ -133,13 +128,25 @@ def test_where_weights_differ_a_backend_is_told_or_said_to_be_unknown_never_gues
     assert "does not tell" in loaded.problems[0]
 
 
-def test_pound_that_is_slow_to_add_holds_a_load_up_for_so_long_only(
+def test_pound_that_is_slow_holds_a_load_up_for_so_long_only_and_the_next_goes_on(
     socket_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     RestPound(socket_path)
+    backend, table = Pound(str(socket_path)), wanted("main/web", a=A, b=B)
     monkeypatch.setattr(pound, "PATIENCE", -1.0)
-    loaded = Pound(str(socket_path)).load(wanted("main/web", a=A, b=B), None)
+    loaded = backend.load(table, None)
     assert loaded.entries == 0 and loaded.problems[0].startswith("2 sessions not yet")
+    monkeypatch.undo()
+    loaded = backend.load(table, table)
+    assert (loaded.entries, loaded.problems, set(loaded.deadlines)) == (2, (), {"a", "b"})
+
+
+def test_a_session_that_pound_refuses_costs_no_other(socket_path: Path) -> None:
+    server = RestPound(socket_path)
+    server.refused = "a"
+    loaded = Pound(str(socket_path)).load(wanted("main/web", a=A, b=B), None)
+    assert set(server.rows) == {"b"} and loaded.entries == 1
+    assert loaded.problems[0] == "Pound answers 400 to PUT main/web/0?key=a"
 
 
 def test_no_socket_and_no_service_are_missing(socket_path: Path) -> None:
@@ -173,110 +180,3 @@ def test_an_answer_that_is_none_or_never_ends_is_an_error_in_time(
     with pytest.raises(TableError):
         Pound(str(socket_path)).dump("main/web")
     assert time.monotonic() - start < 3
-
-
-# Zevenet's Pound
-
-
-@pytest.fixture
-def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ZevenetPound, Zevenet]:
-    monkeypatch.setattr(zevenet_sync, "QUIET", 0.15)
-    server = ZevenetPound(tmp_path)
-    return server, Zevenet(str(tmp_path / "%s.sync"), str(tmp_path / "%s.control"), str(tmp_path / "poundctl"))
-
-
-def http(backend: int = 0, age: float = 100, service: int = 0, **more: str) -> Entry:
-    data = {"listener": 0, "service": service, "backend": backend, "address": f"127.0.0.{backend + 1}", **more}
-    return Entry("", ages_ms=(age * 1000.0,), data=data)
-
-
-def table(*keys: str, **options: int) -> Table:
-    one = http(**options)
-    entries = {f"0/{one.data['service']} {key}" for key in keys}
-    return Table("http", "farmX", time.time(), 0.0, {key: one._replace(key=key) for key in entries})
-
-
-Farm = tuple[ZevenetPound, Zevenet]
-
-
-def test_sessions_keep_their_age_to_the_second(farm: Farm) -> None:
-    server, backend = farm
-    loaded = backend.load(table("a", "b", backend=1), None)
-    assert (loaded.entries, loaded.problems) == (2, ())
-    assert all(one[0] == 1 and abs(time.time() - 100 - one[1]) < 2.5 for one in server.rows.values())
-    found = backend.dump("farmX").entries
-    assert set(found) == {"0/0 a", "0/0 b"}
-    assert abs((found["0/0 a"].age_ms or 0) - 100_000) < 2500
-    assert found["0/0 a"].data == {"listener": 0, "service": 0, "backend": 1, "address": "127.0.0.2"}
-
-
-def test_a_dump_in_pieces_of_one_packet_and_a_bit_is_whole(farm: Farm) -> None:
-    server, backend = farm
-    server.piece = 53
-    server.rows = {f"k{number}".encode(): (0, int(time.time())) for number in range(300)}
-    assert len(backend.dump("farmX").entries) == 300
-
-
-def test_what_is_not_wanted_goes_through_the_control_socket(farm: Farm) -> None:
-    server, backend = farm
-    server.rows = {b"old": (0, int(time.time()))}
-    assert backend.load(table("a"), None).entries == 1
-    assert set(server.rows) == {b"a"}
-
-
-def test_an_empty_table_empties_the_farm(farm: Farm) -> None:
-    server, backend = farm
-    server.rows = {b"old": (0, int(time.time()))}
-    assert backend.load(table(), None) == (0, (), {})
-    assert server.rows == {}
-
-
-def test_what_would_end_pound_is_a_problem_and_is_never_sent(farm: Farm) -> None:
-    server, backend = farm
-    bad = table("", "a\0b", "k" * 127).entries | table("s", service=3).entries | table("n", backend=2).entries
-    loaded = backend.load(table("good")._replace(entries=table("good").entries | bad), None)
-    assert (loaded.entries, len(loaded.problems)) == (1, 5)
-    assert not server.dead and set(server.rows) == {b"good"}
-
-
-def test_pound_that_has_stopped_syncing_is_no_empty_farm(farm: Farm) -> None:
-    server, backend = farm
-    server.rows, server.stopped = {b"a": (0, int(time.time()))}, True
-    with pytest.raises(TableError, match="lacks 1 of 1"):
-        backend.dump("farmX")
-    with pytest.raises(TableError, match="lacks 1 of 1"):
-        backend.load(table(), None)
-    assert set(server.rows) == {b"a"}
-
-
-def test_an_expired_session_is_a_problem_and_ends_no_load(farm: Farm) -> None:
-    server, backend = farm
-    loaded = backend.load(table("a")._replace(entries=table("a").entries | table("x", age=999).entries), None)
-    assert loaded.entries == 1 and "have expired" in loaded.problems[0]
-    assert set(server.rows) == {b"a"}
-
-
-@pytest.mark.parametrize("text", [b"rubbish" * 99, b"\xef\xab\x06\x05\x00\x02\x05far", b"\xef\xab\x06\x05\x00\x63\x00"])
-@pytest.mark.parametrize("holds", [True, False])
-def test_a_malformed_answer_is_an_error_in_time(
-    tmp_path: Path, text: bytes, holds: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(zevenet_sync, "QUIET", 0.1)
-    Raw(tmp_path / "f", [text], holds=holds)
-    with pytest.raises(TableError):
-        Zevenet(str(tmp_path / "%s"), str(tmp_path / "no%s"), "/nowhere/poundctl").dump("f")
-
-
-def test_an_answer_without_end_is_an_error_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zevenet_sync, "WAIT", 0.5)
-    Raw(tmp_path / "f", [b"\xef\xab\x06\x05\x00\x03\x01f" + bytes(12) + b"\x01k"] * 10_000, 0.001)
-    with pytest.raises(TableError, match="does not end"):
-        Zevenet(str(tmp_path / "%s"), str(tmp_path / "no%s")).dump("f")
-
-
-def test_without_poundctl_nothing_is_written(farm: Farm) -> None:
-    server, backend = farm
-    other = zevenet.Zevenet(backend.sync, backend.control, "/nowhere/poundctl")
-    with pytest.raises(TableError, match="poundctl"):
-        other.load(table("a"), None)
-    assert server.rows == {}

@@ -3,6 +3,7 @@
 import json
 import random
 import struct
+from collections.abc import Callable
 from datetime import datetime
 
 import pytest
@@ -123,7 +124,7 @@ def read_head(text: bytes) -> None:
     ],
     ids=["packets", "json", "listing", "http"],
 )
-def test_a_mutilated_answer_is_read_or_refused(read, text: bytes, rounds: int) -> None:
+def test_a_mutilated_answer_is_read_or_refused(read: Callable[[bytes], object], text: bytes, rounds: int) -> None:
     chance, refused = random.Random(5), 0
     for number in range(rounds):
         try:

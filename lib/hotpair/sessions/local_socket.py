@@ -48,10 +48,14 @@ def receive(connection: socket.socket, until: float) -> bytes:
 
 
 def finish(connection: socket.socket, until: float) -> None:
-    """Wait for the other end to close, which it does when it has read what was sent."""
-    with suppress(TableError):  # what was sent is looked at afterwards, whatever becomes of the connection
-        while receive(connection, until):
-            continue
+    """Wait for the other end to close, which it does when it has read what was sent. Raises TableError."""
+    connection.settimeout(_left("the socket", until))
+    try:
+        with suppress(ConnectionError):  # what was sent is looked at afterwards
+            while connection.recv(CHUNK):
+                continue
+    except TimeoutError as error:
+        raise TableError("the other end does not read, or does not close") from error
 
 
 def _left(what: str, until: float) -> float:

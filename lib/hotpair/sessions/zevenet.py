@@ -1,4 +1,8 @@
-"""The sessions of a farm of Zevenet's Pound, through its `-s` socket; what is gone goes through its control socket."""
+"""The sessions of a farm of Zevenet's Pound, through its `-s` socket; what is gone goes through its control socket.
+
+Pound tells when a session was seen last, not how long it lives after that. Without `ttl_seconds`, the TTL of the farm's
+configuration, entries have no end: what has expired on the way is written, dropped by Pound, and a problem line.
+"""
 
 import subprocess
 import time
@@ -10,6 +14,7 @@ from hotpair.sessions.record import Entry, Table
 from hotpair.sessions.zevenet_sync import Sync, remove
 from hotpair.sessions.zevenet_wire import WRITE, Packet, Place
 
+SOON = 1000.0  # milliseconds: not worth writing what ends sooner
 SAME = 1  # second that rounding puts between two times of one access
 STEADY = 100.0  # milliseconds that the clock of the world may move without being believed to have been set
 
@@ -19,8 +24,8 @@ class Zevenet:
 
     name = "http"
 
-    def __init__(self, sync: str, control: str, poundctl: str = "poundctl") -> None:
-        self.sync, self.control, self.poundctl = sync, control, poundctl
+    def __init__(self, sync: str, control: str, poundctl: str = "poundctl", ttl_seconds: int | None = None) -> None:
+        self.sync, self.control, self.poundctl, self.ttl_seconds = sync, control, poundctl, ttl_seconds
         self._offset = 0.0  # milliseconds from time.monotonic() to time.time()
 
     def names(self) -> list[str]:
@@ -32,15 +37,15 @@ class Zevenet:
         with Sync(self.sync % name, name.encode()) as conversation:
             rows = self._asked(conversation, name)
         clock, offset = time.monotonic() * 1000, self._wall()
-        entries = [_entry(row, clock + offset) for row in rows.values() if row.key]
+        entries = [_entry(row, clock + offset, self.ttl_seconds) for row in rows.values() if row.key]
         return Table(self.name, name, (clock + offset) / 1000, clock, {entry.key: entry for entry in entries})
 
     def _asked(self, conversation: Sync, farm: str) -> dict[Place, Packet]:
         """Return all sessions. Raises TableError when Pound has more than it told, for no answer is one of none."""
         conversation.ask()
         listed = zevenet_wire.listing(self._listed(farm)).sessions
-        rows = conversation.follow()
-        if lacking := sum(place not in rows for place in listed):
+        rows, lacking = conversation.follow(listed)
+        if lacking:
             raise TableError(
                 f"Pound's answer lacks {lacking} of {len(listed)} sessions: it is slow, or must be restarted"
             )
@@ -60,6 +65,8 @@ class Zevenet:
         problems: list[str] = []
         packets: dict[Place, Packet] = {}
         for entry in wanted.entries.values():
+            if entry.remaining_ms is not None and entry.remaining_ms < SOON:
+                continue
             try:
                 packet = _packet(farm.encode(), entry, now, places)
             except ValueError as error:
@@ -75,7 +82,7 @@ class Zevenet:
             for listener, service, key in gone:
                 remove(self.control % farm, zevenet_wire.removal(listener, service, key))
             if new or gone:
-                here = conversation.ask()
+                here = self._asked(conversation, farm)
         done = sum(not _differs(here.get(place), packet) for place, packet in packets.items())
         if left := len(packets) - done:
             problems.append(f"{left} sessions are not there after they were written, or have expired")
@@ -106,12 +113,13 @@ class Zevenet:
         return said.stdout
 
 
-def _entry(row: Packet, wall_ms: float) -> Entry:
+def _entry(row: Packet, wall_ms: float, ttl: int | None) -> Entry:
     data = {"listener": row.listener, "service": row.service, "backend": row.backend}
     key = row.key.decode(errors="surrogateescape")
     address = row.content.decode(errors="surrogateescape")
     age = max(wall_ms - row.last * 1000, 0.0)
-    return Entry(f"{row.listener}/{row.service} {key}", ages_ms=(age,), data={**data, "address": address})
+    left = None if ttl is None else max(ttl * 1000 - age, 0.0)
+    return Entry(f"{row.listener}/{row.service} {key}", 0, (age,), left, {**data, "address": address})
 
 
 def _packet(farm: bytes, entry: Entry, now: float, places: dict[tuple[int, int], list[str]]) -> Packet:

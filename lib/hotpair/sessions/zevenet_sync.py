@@ -6,55 +6,85 @@ before its client went away, and blocks, with the traffic, when a client that as
 
 import select
 import socket
+import threading
 import time
+from contextlib import suppress
 
 from hotpair.sessions import local_socket
 from hotpair.sessions.backend import TableError
 from hotpair.sessions.zevenet_wire import ADD, DELETE, UPDATE, Packet, Place, Reader, request, write
 
 QUIET = 0.4  # seconds without a packet that end an answer, which has no end marker
+LATE = 2.0  # seconds without a packet after which what is lacking does not come any more
+LOOKS = 4  # in either of these times
 WAIT = 10.0  # seconds that an answer may take
 EACH = 0.02  # seconds that a write may take; it takes 2.5 ms
-MOST = 1_000_000  # packets of one answer
+MOST = 1_000_000  # sessions
 
 
 class Sync:
-    """One connection, to be closed when all is verified."""
+    """One connection, to be closed when all is verified. A thread reads it all the time, so that Pound never blocks."""
 
     def __init__(self, path: str, farm: bytes) -> None:
-        self.farm, self.sessions, self._reader = farm, dict[Place, Packet](), Reader()
+        self.farm, self._reader = farm, Reader()
+        self._sessions: dict[Place, Packet] = {}
+        self._told: set[Place] = set()  # since it was asked, and maybe gone again
+        self._pieces = 0  # that have come
+        self._lock, self._ended, self._why = threading.Lock(), threading.Event(), ""
         self._connection = local_socket.connect(path, time.monotonic() + WAIT)
+        self._connection.settimeout(None)
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
 
     def __enter__(self) -> "Sync":
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # Pound may have gone first
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._connection.close()
 
     def ask(self) -> dict[Place, Packet]:
         """Return all sessions. Raises TableError when the answer breaks off or does not end."""
         until = time.monotonic() + WAIT
-        self.sessions.clear()
+        with self._lock:
+            self._sessions.clear()
+            self._told.clear()
         self._send(request(self.farm), until)
-        return self._settled(until)
+        return self._settled(None, until)
 
-    def follow(self) -> dict[Place, Packet]:
-        """Return all sessions, with what has changed since they were asked for."""
-        return self._settled(time.monotonic() + WAIT)
+    def follow(self, listed: set[Place]) -> tuple[dict[Place, Packet], int]:
+        """Return all sessions when those listed have been told, or do not come; and how many do not."""
+        rows = self._settled(listed, time.monotonic() + WAIT)
+        with self._lock:
+            return rows, len(listed - self._told)
 
-    def _settled(self, until: float) -> dict[Place, Packet]:
-        """Take packets until there is a while without any. Raises TableError."""
-        packets = 0
-        while self._readable(QUIET):
-            packets += self._take(until)
-            if packets > MOST or time.monotonic() > until:
+    def _settled(self, listed: set[Place] | None, until: float) -> dict[Place, Packet]:
+        """Wait until what is listed has been told, or until nothing has come at several looks.
+
+        Looks, not the clock: of a machine too busy to let us run, a late look would say nothing.
+        """
+        step = (QUIET if listed is None else LATE) / LOOKS
+        pieces, quiet = -1, 0
+        while True:
+            with self._lock:
+                quiet = quiet + 1 if self._pieces == pieces else 0
+                pieces, within = self._pieces, self._reader.within
+                there = listed is not None and listed <= self._told
+                rows = dict(self._sessions) if there or quiet >= LOOKS else None
+            if self._ended.is_set():
+                raise TableError(self._why)
+            if rows is not None and within and not there:
+                raise TableError("Pound's answer ends too early")
+            if rows is not None:
+                return rows
+            if time.monotonic() > until:
                 raise TableError("Pound's answer does not end")
-        if self._reader.within:
-            raise TableError("Pound's answer ends too early")
-        return dict(self.sessions)
+            self._ended.wait(step)
 
     def write(self, packets: list[Packet]) -> None:
-        """Send sessions, each in one send, reading on meanwhile; then wait until Pound has them."""
+        """Send sessions, each in one send; then wait until Pound has them."""
         until = time.monotonic() + WAIT + EACH * len(packets)
         for packet in packets:
             self._send(write(packet), until)
@@ -70,32 +100,39 @@ class Sync:
                 return  # the caller looks at what is there
 
     def _send(self, data: bytes, until: float) -> None:
-        """Send one packet when there is room for it, and read what comes before: Pound may wait for that."""
-        while time.monotonic() < until:
-            readable, writable, _ = select.select([self._connection], [self._connection], [], 1.0)
-            if readable:
-                self._take(until)
-            if writable:
-                local_socket.send(self._connection, data, until)
-                return
-        raise TableError("Pound does not read what is sent")
+        """Send one packet in one send, when there is room for it."""
+        left = until - time.monotonic()
+        if not select.select([], [self._connection], [], max(left, 0.0))[1]:
+            raise TableError("Pound does not read what is sent")
+        try:
+            self._connection.sendall(data)
+        except OSError as error:
+            raise TableError(f"cannot send: {error}") from error
 
-    def _readable(self, wait: float) -> bool:
-        return bool(select.select([self._connection], [], [], wait)[0])
+    def _read(self) -> None:
+        """Take whatever comes until the connection ends."""
+        try:
+            while data := self._connection.recv(local_socket.CHUNK):
+                with self._lock:
+                    self._take(data)
+            self._why = "Pound has closed its socket"
+        except (OSError, TableError) as error:
+            self._why = str(error)
+        finally:
+            self._ended.set()
 
-    def _take(self, until: float) -> int:
-        """Take what is there, and return how many packets that was."""
-        data = local_socket.receive(self._connection, until)
-        if not data:
-            raise TableError("Pound has closed its socket")
-        packets = self._reader.feed(data)
-        for packet in packets:
+    def _take(self, data: bytes) -> None:
+        self._pieces += 1
+        for packet in self._reader.feed(data):
             place = packet.listener, packet.service, packet.key
             if packet.action in (ADD, UPDATE):
-                self.sessions[place] = packet
+                self._sessions[place] = packet
+                self._told.add(place)
             elif packet.action == DELETE:
-                self.sessions.pop(place, None)
-        return len(packets)
+                self._sessions.pop(place, None)
+                self._told.add(place)
+        if len(self._told) > MOST:
+            raise TableError("Pound's answer does not end")
 
 
 def _is_as(here: Packet | None, wanted: Packet) -> bool:
