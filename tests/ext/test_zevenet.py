@@ -17,7 +17,7 @@ from tests.ext.pound_servers import Raw, ZevenetPound
 
 @pytest.fixture
 def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ZevenetPound, Zevenet]:
-    monkeypatch.setattr(zevenet_sync, "QUIET", 0.15)
+    monkeypatch.setattr(zevenet_sync, "QUIET", 0.08)
     monkeypatch.setattr(zevenet_sync, "LATE", 0.4)
     server = ZevenetPound(tmp_path)
     return server, Zevenet(str(tmp_path / "%s.sync"), str(tmp_path / "%s.control"), str(tmp_path / "poundctl"))
