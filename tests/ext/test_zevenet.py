@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +24,12 @@ def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ZevenetPound,
     return server, Zevenet(str(tmp_path / "%s.sync"), str(tmp_path / "%s.control"), str(tmp_path / "poundctl"))
 
 
-def http(backend: int = 0, age: float = 100, service: int = 0, **more: str) -> Entry:
+def http(backend: int = 0, age: float = 100, service: int = 0, **more: Any) -> Entry:
     data = {"listener": 0, "service": service, "backend": backend, "address": f"127.0.0.{backend + 1}", **more}
     return Entry("", ages_ms=(age * 1000.0,), data=data)
 
 
-def table(*keys: str, **options: int) -> Table:
+def table(*keys: str, **options: Any) -> Table:
     one = http(**options)
     entries = {f"0/{one.data['service']} {key}" for key in keys}
     return Table("http", "farmX", time.time(), 0.0, {key: one._replace(key=key) for key in entries})

@@ -1,7 +1,7 @@
 """The kinds of session tables by their names, and dumps of many tables, of which one that fails spares the rest."""
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from hotpair import paths
 from hotpair.sessions.backend import Backend, Missing, TableError
@@ -9,6 +9,59 @@ from hotpair.sessions.record import Origin, Table
 from hotpair.sessions.settings import Sessions
 
 ALL = ("recent",)  # kinds whose label alone means every table of it
+
+
+def _recent(_: Sessions) -> Backend:
+    from hotpair.sessions.recent import Recent
+
+    return Recent()
+
+
+def _nft(_: Sessions) -> Backend:
+    from hotpair.sessions.nft import Nft
+
+    return Nft()
+
+
+def _ipset(_: Sessions) -> Backend:
+    from hotpair.sessions.ipset import Ipset
+
+    return Ipset()
+
+
+def _conntrack(_: Sessions) -> Backend:
+    from hotpair.sessions.conntrack import Conntrack
+
+    return Conntrack()
+
+
+def _haproxy(settings: Sessions) -> Backend:
+    from hotpair.sessions.haproxy import Haproxy
+
+    return Haproxy(paths.under(settings.haproxy_socket))
+
+
+def _pound(settings: Sessions) -> Backend:
+    from hotpair.sessions.pound import Pound
+
+    return Pound(paths.under(settings.pound_socket))
+
+
+def _zevenet(settings: Sessions) -> Backend:
+    from hotpair.sessions.zevenet import Zevenet
+
+    return Zevenet(paths.under(settings.http_socket), paths.under(settings.http_control))
+
+
+MAKERS: dict[str, Callable[[Sessions], Backend]] = {
+    "recent": _recent,
+    "nft": _nft,
+    "ipset": _ipset,
+    "conntrack": _conntrack,
+    "haproxy": _haproxy,
+    "pound": _pound,
+    "http": _zevenet,
+}
 
 
 class Backends:
@@ -25,15 +78,9 @@ class Backends:
         return self._made[kind]
 
     def _make(self, kind: str) -> Backend:
-        if kind == "recent":
-            from hotpair.sessions.recent import Recent
-
-            return Recent()
-        if kind == "haproxy":
-            from hotpair.sessions.haproxy import Haproxy
-
-            return Haproxy(paths.under(self.settings.haproxy_socket))
-        raise Missing(f"there is no kind of table {kind!r}")
+        if kind not in MAKERS:
+            raise Missing(f"there is no kind of table {kind!r}")
+        return MAKERS[kind](self.settings)
 
     def labels(self, wanted: Iterable[str], without: Collection[str] = ()) -> list[str]:
         """Return the label of every single table that is meant, each once."""
