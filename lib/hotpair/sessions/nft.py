@@ -33,13 +33,7 @@ class Nft:
 
     def names(self) -> list[str]:
         """Return the sets and maps that are here. Raises TableError."""
-        found = []
-        for kind in ("set", "map"):
-            said = tool.run(["nft", "-j", "-t", "list", f"{kind}s"])
-            if said.code:
-                raise TableError(f"nft: {said.why}")
-            found += nft_rows.names(kind, said.out)
-        return sorted(found)
+        return sorted(_heads())
 
     def dump(self, name: str) -> Table:
         """Return a table as it is now. Raises TableError."""
@@ -56,7 +50,9 @@ class Nft:
         """Make the table here what `wanted` says. Raises TableError."""
         head = self._heads.pop(wanted.name, None) if last else None
         if not (head and last and (writing := Writing(head, wanted)).change(last)):
-            head = nft_rows.listed(self._listed(wanted.name, terse=True))[0]
+            head = _heads().get(wanted.name)  # `list set` would fetch the elements, terse or not
+            if head is None:
+                raise Missing(f"there is no set or map {wanted.name} of nftables here")
             writing = Writing(head, wanted)
             writing.replace()
         self._heads[wanted.name] = head
@@ -65,20 +61,34 @@ class Nft:
     def reap(self, name: str, due: dict[str, str]) -> None:
         """Do nothing: the elements here know when they expire."""
 
-    def _listed(self, name: str, terse: bool = False) -> bytes:
-        """Return what nft lists of a set or a map, terse: without its elements. Raises TableError."""
+    def _listed(self, name: str) -> bytes:
+        """Return what nft lists of a set or a map. Raises TableError."""
         words = name.split(" ")
         if len(words) != 3 or words[0] not in FAMILIES or not all(map(IDENTIFIER.fullmatch, words[1:])):
             raise Missing(f"no set or map of nftables is called {name!r}")
         likely = self._kinds.get(name, "set")
         for kind in (likely, "map" if likely == "set" else "set"):
-            said = tool.run(["nft", "-j", *(["-t"] if terse else []), "list", kind, *words])
+            said = tool.run(["nft", "-j", "list", kind, *words])
             if not said.code:
                 self._kinds[name] = kind
                 return said.out
             if ABSENT not in said.err:
                 raise TableError(f"nft: {said.why}")
         raise Missing(f"there is no set or map {name} of nftables here")
+
+
+def _heads() -> dict[str, Head]:
+    """Return what each set and map here is, by name. Raises TableError."""
+    found: dict[str, Head] = {}
+    for kind in ("set", "map"):
+        said = tool.run(["nft", "-j", "-t", "list", f"{kind}s"])
+        if said.code:
+            raise TableError(f"nft: {said.why}")
+        try:
+            found |= nft_rows.heads(kind, said.out)
+        except (ValueError, KeyError, TypeError) as error:
+            raise TableError(f"nft lists what are no {kind}s: {error}") from error
+    return found
 
 
 class Writing:

@@ -177,7 +177,7 @@ class Batch:
         return "".join(f"{line}\n" for line in self.lines).encode()
 
 
-def names(kind: str, text: bytes) -> list[str]:
-    """Return what `nft -j list sets` or `list maps` names."""
+def heads(kind: str, text: bytes) -> dict[str, Head]:
+    """Return the sets of `nft -j list sets`, or the maps of `list maps`, by their names."""
     found = [one[kind] for one in json.loads(text)["nftables"] if kind in one]
-    return [f"{one['family']} {one['table']} {one['name']}" for one in found]
+    return {f"{one['family']} {one['table']} {one['name']}": _head(kind, one) for one in found}
