@@ -88,6 +88,7 @@ def test_an_entry_of_its_type_is_written(kind: str, family: str, key: str) -> No
         ("hash:ip,port", "10.0.0.1"),
         ("hash:ip,port", "10.0.0.1,tcp:80\nflush"),
         ("hash:net,iface", "10.0.0.0/8,a b"),
+        ("bitmap:port", "-f"),  # an option of ipset
         ("hash:new", "1"),
     ],
 )
@@ -96,7 +97,9 @@ def test_what_is_no_entry_of_its_type_is_never_written(kind: str, key: str) -> N
         ipset_rows.words(Head(kind, {"family": "inet"}), Entry(key))
 
 
-@pytest.mark.parametrize(("left", "timeout"), [(1000.0, 1), (99_499.0, 99), (99_500.0, 100), (1e13, 2147483), (None, 0)])
+@pytest.mark.parametrize(
+    ("left", "timeout"), [(1000.0, 1), (99_499.0, 99), (99_500.0, 100), (1e13, 2147483), (None, 0)]
+)
 def test_the_time_left_is_written_in_the_nearest_seconds(left: float | None, timeout: int) -> None:
     entry = Entry("10.0.0.1", 2, (), left, {"bytes": 3, "comment": "the set here has no room for one"})
     assert ipset_rows.words(SEEN, entry) == f"10.0.0.1 timeout {timeout} packets 2 bytes 3"
