@@ -91,7 +91,7 @@ def slow(two: tuple[Node, Node]) -> float:
 
 def many(count: int) -> list[str]:
     return [
-        f"10.{n >> 16}.{n >> 8 & 255}.{n & 255} timeout {100 + n % 1600} packets {n} bytes {n * 60}"
+        f"10.{n >> 16}.{n >> 8 & 255}.{n & 255} timeout {1000 + n % 2000} packets {n} bytes {n * 60}"
         for n in range(count)
     ]
 
@@ -109,7 +109,7 @@ def test_ten_thousand_entries_have_their_counters_and_their_time_on_the_other_no
 def test_all_that_belongs_to_an_entry_comes_over(two: tuple[Node, Node]) -> None:
     here, there = two
     here.script(
-        'add seen 10.0.0.1 timeout 99 packets 5 bytes 50 comment "one; who came" skbmark 0x1/0xff skbprio 1:10 skbqueue 3',
+        'add seen 10.0.0.1 timeout 99 packets 5 bytes 50 comment "one; who" skbmark 0x1/0xff skbprio 1:10 skbqueue 3',
         "add seen 10.0.0.2 timeout 0",
     )
     assert there.load(here.dump()).problems == ()

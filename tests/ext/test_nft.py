@@ -119,7 +119,7 @@ def slow(two: tuple[Node, Node]) -> float:
 
 def many(count: int) -> list[str]:
     return [
-        f"10.{n >> 16}.{n >> 8 & 255}.{n & 255} counter packets {n} bytes {n * 60} timeout 30m expires {100 + n % 1600}s"
+        f"10.{n >> 16}.{n >> 8 & 255}.{n & 255} counter packets {n} bytes {n * 60} timeout 1h expires {999 + n % 2000}s"
         for n in range(count)
     ]
 

@@ -17,6 +17,9 @@ def saved(*rows: str) -> dict[str, Entry]:
 
 def test_entries_are_read_with_half_a_second_for_what_ipset_leaves_out() -> None:
     found = saved("add s 10.0.0.1 timeout 99 packets 5 bytes 50", "add s 2001:db8::1 timeout 0")
+    alike = ["add s 10.0.0.1 timeout 99 packets 5 bytes 50", "add s 10.0.0.2 timeout 0 packets 1 bytes 2"]
+    assert saved(*alike) == saved(alike[0]) | {"10.0.0.2": Entry("10.0.0.2", 1, (), None, {"bytes": 2})}
+    assert saved(*alike, 'add s 10.0.0.3 timeout 9 packets 0 bytes 0 comment "x"').keys() > saved(*alike).keys()
     assert found == {
         "10.0.0.1": Entry("10.0.0.1", 5, (), 99_500.0, {"bytes": 50}),
         "2001:db8::1": Entry("2001:db8::1"),  # 0 is for ever
@@ -48,7 +51,8 @@ def test_a_set_is_made_again_without_what_is_its_own() -> None:
 
 def test_a_list_says_the_same_of_a_set() -> None:
     text = f"Name: s\nType: hash:ip\nRevision: 6\nHeader: {CREATE.partition('hash:ip ')[2]}{OWN}\nReferences: 0\n"
-    assert ipset_rows.listed(text) == ipset_rows.saved(f"{CREATE}{OWN}\n")[0]
+    head = ipset_rows.saved(f"{CREATE}{OWN}\n")[0]
+    assert (ipset_rows.listed(text).type, ipset_rows.listed(text).options) == (head.type, head.options)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ The time that an entry has left is told in whole seconds: half of one is added, 
 
 import re
 import socket
-from typing import Any, NamedTuple
+from itertools import repeat
+from typing import Any
 
 from hotpair.sessions.record import Entry
 
@@ -25,6 +26,7 @@ PORT = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,19}:)?[0-9A-Za-z][0-9A-Za-z-]{0,39}(?
 MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 MARK = re.compile(r"0x[0-9a-f]{1,8}|[0-9]{1,10}")
 INTERFACE = re.compile(r"(?:physdev:)?[A-Za-z0-9_.@+-][A-Za-z0-9_.:@+-]{0,14}")
+PLAIN = ("add", "", "", "timeout", "", "packets", "", "bytes", "")  # words of most rows, where they are always the same
 SHAPES = {"port": PORT, "mac": MAC, "mark": MARK, "iface": INTERFACE}
 COMMENT = re.compile(r'[^"\\\x00-\x1f\x7f]{1,255}')
 SKB = {
@@ -33,22 +35,21 @@ SKB = {
     "skbqueue": re.compile(r"[0-9]{1,5}"),
 }
 BARE = ("nomatch", "wildcard")
+SINGLE = ["ip"]
 
 
 class Unsayable(ValueError):
     """An entry that must not go into a line, or that has no form there."""
 
 
-class Head(NamedTuple):
+class Head:
     """What a set is."""
 
-    type: str  # hash:ip,port
-    options: dict[str, str]  # of its create line; "" for one that takes no value
-
-    @property
-    def parts(self) -> list[str]:
-        """Return what an entry's name is made of."""
-        return self.type.partition(":")[2].split(",")
+    def __init__(self, type_: str, options_: dict[str, str]) -> None:
+        self.type = type_  # hash:ip,port
+        self.options = options_  # of its create line; "" for one that takes no value
+        self.parts = type_.partition(":")[2].split(",")  # what an entry's name is made of
+        self.family = socket.AF_INET6 if options_.get("family") == "inet6" else socket.AF_INET
 
     def facts(self) -> dict[str, Any]:
         """Return what both nodes must have alike."""
@@ -86,32 +87,61 @@ def saved(text: str) -> tuple[Head, dict[str, Entry]]:
         raise ValueError(first[:80])
     head = Head(words[2], options(words[3:]))
     expires = "timeout" in head.options
-    entries = {}
-    for key, timeout, packets, octets, rest in ROW.findall(rows):
-        data: dict[str, Any] = {"bytes": int(octets)} if octets else {}
-        if rest:
-            _more(rest, data)
-        left = int(timeout) * 1000 + HALF if expires and timeout and timeout != "0" else None
-        entries[key] = Entry(key, int(packets or 0), (), left, data)
+    entries = _alike(rows, expires)
+    if entries is None:
+        entries = {}
+        for key, timeout, packets, octets, rest in ROW.findall(rows):
+            data: dict[str, Any] = {"bytes": int(octets)} if octets else {}
+            hits = _more(rest, data) if rest else 0
+            entries[key] = Entry(key, int(packets or hits), (), _left(timeout) if expires and timeout else None, data)
     if len(entries) != rows.count("\n"):
         raise ValueError("a line that is no entry")
     return head, entries
 
 
-def _more(rest: str, data: dict[str, Any]) -> None:
-    """Put into the data what else a row has. Raises ValueError for what is not known."""
-    at = 0
+def _left(timeout: str) -> float | None:
+    return int(timeout) * 1000 + HALF if timeout != "0" else None
+
+
+def _alike(rows: str, expires: bool) -> dict[str, Entry] | None:
+    """Return the entries of rows that all have a time and counters and nothing else, None where some are different.
+
+    They are read a column at a time, which takes a third of the time that a row at a time does.
+    """
+    words, count = rows.split(), rows.count("\n")
+    if not expires or len(words) != len(PLAIN) * count:
+        return None
+    columns = [words[at :: len(PLAIN)] for at in range(len(PLAIN))]
+    if any(title and column.count(title) != count for title, column in zip(PLAIN, columns, strict=True)):
+        return None
+    _, _, keys, _, timeouts, _, packets, _, octets = columns
+    counters = [{"bytes": number} for number in map(int, octets)]
+    fields = zip(keys, map(int, packets), repeat(()), map(_left, timeouts), counters, strict=False)
+    return dict(zip(keys, map(tuple.__new__, repeat(Entry), fields), strict=False))
+
+
+def _more(rest: str, data: dict[str, Any]) -> int:
+    """Put into the data what else a row has; return its packets. Raises ValueError for what is not known."""
+    at = hits = 0
     while at < len(rest):
         found = MORE.match(rest, at)
-        if not found or (found[3] and found[3] not in SKB):
+        if not found:
             raise ValueError(rest[:80])
-        if found[2]:
-            data[found[2]] = True
-        elif found[3]:
-            data[found[3]] = found[4]
+        comment, bare, title, value = found.groups()
+        if bare:
+            data[bare] = True
+        elif title == "packets":
+            hits = int(value)
+        elif title == "bytes":
+            data["bytes"] = int(value)
+        elif title in SKB:
+            data[title] = value
+        elif title:
+            raise ValueError(rest[:80])
         else:
-            data["comment"] = found[1]
+            data["comment"] = comment
         at = found.end()
+    return hits
 
 
 def lasting(entry: Entry) -> bool:
@@ -121,12 +151,14 @@ def lasting(entry: Entry) -> bool:
 
 def key_of(head: Head, entry: Entry) -> str:
     """Return the name of an entry for a line. Raises Unsayable."""
-    parts, kinds = entry.key.split(","), head.parts
+    kinds = head.parts
+    if kinds == SINGLE and _network(head.family, "ip", entry.key):
+        return entry.key
+    parts = entry.key.split(",")
     if len(parts) != len(kinds) and not (head.type == "bitmap:ip,mac" and len(parts) == 1):
         raise Unsayable(f"it is no entry of {head.type}")
-    family = socket.AF_INET6 if head.options.get("family") == "inet6" else socket.AF_INET
     for kind, part in zip(kinds, parts, strict=False):
-        if not (_network(family, kind, part) if kind in ("ip", "net") else kind in SHAPES and _fits(kind, part)):
+        if not (_network(head.family, kind, part) if kind in ("ip", "net") else kind in SHAPES and _fits(kind, part)):
             raise Unsayable(f"it is no entry of {head.type}")
     return entry.key
 
@@ -148,20 +180,21 @@ def _network(family: int, kind: str, text: str) -> bool:
 
 def words(head: Head, entry: Entry) -> str:
     """Return an entry for a line, with all that belongs to it and that the set here has room for. Raises Unsayable."""
-    found = key_of(head, entry)
-    if "timeout" in head.options:
-        left = entry.remaining_ms
+    found, options, data, left = key_of(head, entry), head.options, entry.data, entry.remaining_ms
+    if "timeout" in options:
         found += f" timeout {0 if left is None else min(int((left + HALF) / 1000), LONGEST)}"
-    elif entry.remaining_ms is not None:
+    elif left is not None:
         raise Unsayable("nothing expires in the set here")
-    if "counters" in head.options:
-        found += f" packets {_number(entry.hits)} bytes {_number(entry.data.get('bytes', 0))}"
-    if "comment" in head.options and "comment" in entry.data:
-        found += f' comment "{_checked(COMMENT, entry.data["comment"])}"'
-    if "skbinfo" in head.options:
-        for key in SKB.keys() & entry.data.keys():
-            found += f" {key} {_checked(SKB[key], entry.data[key])}"
-    return found + "".join(f" {word}" for word in BARE if entry.data.get(word) is True)
+    if "counters" in options:
+        found += f" packets {_number(entry.hits)} bytes {_number(data.get('bytes', 0))}"
+    if len(data) <= ("bytes" in data):
+        return found
+    if "comment" in options and "comment" in data:
+        found += f' comment "{_checked(COMMENT, data["comment"])}"'
+    if "skbinfo" in options:
+        for key in SKB.keys() & data.keys():
+            found += f" {key} {_checked(SKB[key], data[key])}"
+    return found + "".join(f" {word}" for word in BARE if data.get(word) is True)
 
 
 def _checked(shape: re.Pattern[str], value: Any) -> str:
