@@ -239,6 +239,19 @@ def test_an_element_that_nft_itself_refuses_spares_the_others(two: tuple[Node, N
     assert there.dump("ways").entries.keys() == {"10.0.0.1 . 80", "10.0.0.3 . 80"}
 
 
+def test_many_elements_that_nft_refuses_spare_the_others_and_are_told_of_each_time(two: tuple[Node, Node]) -> None:
+    here, there = two
+    here.add("ways", *(f"10.0.0.{n} . 80 : jump aside" for n in range(1, 41)), "10.0.1.1 . 80 : drop")
+    there.script("delete chain inet filter aside\n")
+    first = here.dump("ways")
+    loaded = there.load(first)
+    assert loaded.entries == 1 and there.dump("ways").entries.keys() == {"10.0.1.1 . 80"}
+    here.add("ways", "10.0.1.2 . 80 : drop")
+    again = there.load(here.dump("ways"), first)
+    assert again.entries == 2 and again.problems == loaded.problems != ()
+    assert there.dump("ways").entries.keys() == {"10.0.1.1 . 80", "10.0.1.2 . 80"}
+
+
 def test_a_table_that_is_not_here_is_missing(two: tuple[Node, Node]) -> None:
     here, there = two
     dump = here.dump("seen")

@@ -92,6 +92,7 @@ def test_an_entry_of_its_type_is_written(kind: str, family: str, key: str) -> No
         ("hash:ip,port", "10.0.0.1"),
         ("hash:ip,port", "10.0.0.1,tcp:80\nflush"),
         ("hash:net,iface", "10.0.0.0/8,a b"),
+        ("bitmap:port", "-f"),  # an option of ipset
         ("hash:new", "1"),
     ],
 )

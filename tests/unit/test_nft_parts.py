@@ -168,11 +168,13 @@ def test_less_than_a_second_is_not_written() -> None:
 def test_the_line_of_a_complaint_leads_to_its_element() -> None:
     batch = Batch("inet filter seen")
     batch.flush("set")
-    batch.elements("add", {"a": "1.1.1.1", "b": "2.2.2.2", "c": "3.3.3.3"}, without={"b"})
+    batch.elements("add", {"a": "1.1.1.1", "c": "3.3.3.3"})
     batch.elements("delete", {})
     lines = batch.text().decode().splitlines()
     assert lines == ["flush set inet filter seen", "add element inet filter seen {", "1.1.1.1,", "3.3.3.3,", "}"]
     assert batch.keys == {3: "a", 4: "c"}
+    batch.singly("add", {"b": "2.2.2.2", "d": "4.4.4.4"}, {"b"})
+    assert batch.lines[5:] == ["add element inet filter seen { 4.4.4.4 }"] and batch.keys[6] == "d"
 
 
 def test_many_entries_with_the_same_problem_are_one_line() -> None:

@@ -21,7 +21,8 @@ OWN = {"hashsize", "bucketsize", "initval"}  # options that are no matter of wha
 HEADER = re.compile(r"^Type: (\S+)$.*?^Header: ([^\n]*)$", re.MULTILINE | re.DOTALL)
 ROW = re.compile(r"^add \S+ (\S+)(?: timeout (\d+))?(?: packets (\d+) bytes (\d+))?(.*)$", re.MULTILINE)
 MORE = re.compile(r' (?:comment "([^"]*)"|(nomatch|wildcard)|([a-z]+) ([0-9a-fx/:]+))')
-PORT = re.compile(r"(?:[a-z0-9-]{1,20}:)?[0-9A-Za-z-]{1,40}(?:/[0-9]{1,3})?")
+# no dash at the start: ipset would take `-f`, as a key of bitmap:port, for an option
+PORT = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,19}:)?[0-9A-Za-z][0-9A-Za-z-]{0,39}(?:/[0-9]{1,3})?")
 MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 MARK = re.compile(r"0x[0-9a-f]{1,8}|[0-9]{1,10}")
 INTERFACE = re.compile(r"(?:physdev:)?[A-Za-z0-9_.@+-][A-Za-z0-9_.:@+-]{0,14}")

@@ -17,9 +17,9 @@ from hotpair.sessions.nft_values import IDENTIFIER, Unsayable
 from hotpair.sessions.record import Entry, Table, differs
 
 FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
-COMPLAINT = re.compile(r"\S*?:(\d+):\d+(?:-\d+)?: Error: (.*)")
+COMPLAINT = re.compile(r"^\S*?:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
 ABSENT = "No such file or directory"
-ATTEMPTS = 20  # elements that nft may refuse, one at a time, before the table is given up
+ATTEMPTS = 20  # times that nft may refuse some elements before the table is given up
 
 
 class Nft:
@@ -30,6 +30,7 @@ class Nft:
     def __init__(self) -> None:
         self._kinds: dict[str, str] = {}  # set or map, by name
         self._heads: dict[str, Head] = {}  # of what this conversation loads
+        self._refused: dict[str, dict[str, str]] = {}  # what of it could not be: why by key, by name
 
     def names(self) -> list[str]:
         """Return the sets and maps that are here. Raises TableError."""
@@ -49,13 +50,14 @@ class Nft:
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Make the table here what `wanted` says. Raises TableError."""
         head = self._heads.pop(wanted.name, None) if last else None
-        if not (head and last and (writing := Writing(head, wanted)).change(last)):
+        refused = self._refused.pop(wanted.name, {})
+        if not (head and last and (writing := Writing(head, wanted)).change(last, refused)):
             head = _heads().get(wanted.name)  # `list set` would fetch the elements, terse or not
             if head is None:
                 raise Missing(f"there is no set or map {wanted.name} of nftables here")
             writing = Writing(head, wanted)
             writing.replace()
-        self._heads[wanted.name] = head
+        self._heads[wanted.name], self._refused[wanted.name] = head, writing.refused
         return Loaded(len(wanted.entries) - len(writing.refused), tool.problems(writing.refused))
 
     def reap(self, name: str, due: dict[str, str]) -> None:
@@ -104,23 +106,28 @@ class Writing:
         """Empty the table and fill it. Raises TableError."""
         words = self._words(self.wanted.entries.values())
         why = ""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             batch = Batch(self.wanted.name)
             batch.flush(self.head.kind)
-            batch.elements("add", words, self.refused)
-            why, key = _run(batch)
+            if attempt:
+                batch.singly("add", words, self.refused)
+            else:
+                batch.elements("add", words)
+            why, keys = _run(batch)
             if not why:
                 return
-            if not key:
+            if not keys:
                 raise Missing(f"{self.wanted.name}: {why}") if ABSENT in why else TableError(f"nft: {why}")
-            self.refused[key] = why
-        raise TableError(f"nft refuses more than {ATTEMPTS} elements: {why}")
+            self.refused |= keys
+        raise TableError(f"nft refuses elements, and others each time: {why}")
 
-    def change(self, last: Table) -> bool:
+    def change(self, last: Table, refused: dict[str, str]) -> bool:
         """Write what is not as it was last; return whether nft took it.
 
         An element is replaced by adding it as it may be there, deleting it, and adding it as it shall be: right whether
         it is there or not, and it sets counters too, which an `add` to what is there would not.
+
+        refused: why, by key, what earlier loads could not write is not there: it is said as long as it is so.
         """
         wanted, before = self.wanted.entries, last.entries
         changed = [
@@ -132,6 +139,8 @@ class Writing:
         stale += [before[entry.key] for entry in changed if entry.key in before]
         if self.head.kind == "set":  # one that is here already makes no difference
             stale += [entry for entry in changed if entry.key not in before]
+        again = {entry.key for entry in changed}
+        self.refused = {key: why for key, why in refused.items() if key in wanted and key not in again}
         old, new = self._names(stale), self._words(changed)
         if not old and not new:
             return True
@@ -161,12 +170,17 @@ class Writing:
         return words
 
 
-def _run(batch: Batch) -> tuple[str, str]:
-    """Have nft carry a batch out; return what it complains of and the element that this is about, "" when it did."""
+def _run(batch: Batch) -> tuple[str, dict[str, str]]:
+    """Have nft carry a batch out; return what it complains of first, "" when it did, and why by the key of an element.
+
+    nft itself ends at an element that it cannot read; what follows is then no complaint of its own.
+    """
     said = tool.run(["nft", "-f", "-"], batch.text())
     if not said.code:
-        return "", ""
-    complaint = COMPLAINT.match(said.why)
-    if not complaint:
-        return said.why, ""
-    return complaint[2], batch.keys.get(int(complaint[1]), "")
+        return "", {}
+    complaints = [(int(line), why) for line, why in COMPLAINT.findall(said.err)]
+    if not complaints:
+        return said.why, {}
+    whole = any("syntax error" in why for _, why in complaints)
+    keys = {batch.keys[line]: why for line, why in complaints[: 1 if whole else None] if line in batch.keys}
+    return complaints[0][1], keys

@@ -161,10 +161,15 @@ class Batch:
         """Have all elements go."""
         self.lines.append(f"flush {kind} {self.place}")
 
-    def elements(self, verb: str, words: dict[str, str], without: Collection[str] = ()) -> None:
+    def singly(self, verb: str, words: dict[str, str], without: Collection[str]) -> None:
+        """Have each element added by a command of its own: takes longer, and every bad one is complained of."""
+        for key, one in words.items():
+            if key not in without:
+                self.lines.append(f"{verb} element {self.place} {{ {one} }}")
+                self.keys[len(self.lines)] = key
+
+    def elements(self, verb: str, words: dict[str, str]) -> None:
         """Have elements added or deleted: what names or makes each, by its key."""
-        if without:
-            words = {key: one for key, one in words.items() if key not in without}
         if not words:
             return
         self.lines.append(f"{verb} element {self.place} {{")
