@@ -722,6 +722,16 @@ def test_without_a_command_it_says_what_this_node_is_and_what_the_other_said(bot
     assert "alpha last said it is master of epoch 1" in said.out
 
 
+def test_a_node_that_has_no_role_yet_is_what_hotpair_ini_says_in_the_words_it_will_have(both: Both) -> None:
+    written = both.beta.root / "var/lib/hotpair/role.json"
+    said = both.beta.run("hotsync-slave")
+    written.unlink()
+    assert both.beta.run("hotsync-slave") == said and "beta is standby of epoch 1 by hotpair.ini" in said.out
+    assert not written.exists()  # a question begins nothing
+    both.beta.configure("")
+    assert "beta is peer of epoch 0\n" in both.beta.run("hotsync-slave").out
+
+
 def test_a_backup_is_restored_below_a_directory_and_nowhere_else(both: Both, tmp_path: Path) -> None:
     (tmp_path / "look").mkdir()
     said = both.beta.run("hotsync-slave", "restore", str(tmp_path / "look"))

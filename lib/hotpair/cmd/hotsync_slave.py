@@ -10,7 +10,6 @@ from hotpair import commands, config, log
 from hotpair import options as values
 from hotpair.commands import Argument, Command
 from hotpair.failover import answers, notes, role
-from hotpair.failover.role import Role
 
 EPILOG = """`hotsync-slave COMMAND --help` has examples. Without a command it says what this node is.
 
@@ -173,8 +172,7 @@ COMMANDS = {
 def _standing() -> int:
     """Say what this node is, and what the other one last said of itself."""
     configuration = config.load()
-    history = role.history()
-    mine = history[-1] if history else Role(configuration.hotsync.role if configuration.hotsync else role.PEER)
+    mine = role.foreseen(configuration.hotsync.role if configuration.hotsync else None)
     by = f" by {mine.by}" + (f" ({mine.reason})" if mine.reason else "") if mine.by else ""
     print(log.escape(f"{configuration.node.name} is {mine.role} of epoch {mine.epoch}{by}"))
     peer = notes.read(notes.PEER)

@@ -26,8 +26,7 @@ class PeerRole(NamedTuple):
 
 def words(configuration: Config) -> str:
     """Return what this node answers to that question: one line. Writes nothing: a dry run may have asked."""
-    settings = configuration.hotsync
-    me = role.foreseen(settings.role) if settings else role.current()
+    me = role.foreseen(configuration.hotsync.role if configuration.hotsync else None)
     return json.dumps({**gate.hello(configuration.node.name, me), "serving": me.serving})
 
 

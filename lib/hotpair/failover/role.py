@@ -68,11 +68,13 @@ def confirm() -> None:
     _write([*entries[:-1], entries[-1]._replace(boot=boot_id())])
 
 
-def foreseen(configured: str) -> Role:
+def foreseen(configured: str | None) -> Role:
     """Return the role, which is the configured one, of epoch 1, when there was none yet. Writes nothing.
 
-    A master that begins so has still to hear the peer.
+    configured: None without [hotsync]: such a node is a peer. A master that begins so has still to hear the peer.
     """
+    if configured is None:
+        return current()
     entries = history()
     return entries[-1] if entries else Role(configured, 1, time.time(), "hotpair.ini")
 
