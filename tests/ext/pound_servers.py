@@ -140,7 +140,7 @@ class RestPound(Server):
 
     def _everything(self, now: datetime) -> dict[str, Any]:
         control = {"name": None, "session_type": "NONE", "sessions": None, "backends": [{"type": "control"}]}
-        plain = {"name": "plain", "session_type": "NONE", "sessions": None, "backends": []}
+        plain: dict[str, Any] = {"name": "plain", "session_type": "NONE", "sessions": None, "backends": []}
         listeners = [{"name": None, "services": [control]}, {"name": "main", "services": [self._service(), plain]}]
         core = {"timestamp": now.isoformat(timespec="microseconds"), "version": self.version}
         if self.version < "4.18":
