@@ -23,8 +23,8 @@ def farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ZevenetPound,
     return server, Zevenet(str(tmp_path / "%s.sync"), str(tmp_path / "%s.control"), str(tmp_path / "poundctl"))
 
 
-def http(backend: int = 0, age: float = 100, service: int = 0, **more: str) -> Entry:
-    data = {"listener": 0, "service": service, "backend": backend, "address": f"127.0.0.{backend + 1}", **more}
+def http(backend: int = 0, age: int = 100, service: int = 0) -> Entry:
+    data = {"listener": 0, "service": service, "backend": backend, "address": f"127.0.0.{backend + 1}"}
     return Entry("", ages_ms=(age * 1000.0,), data=data)
 
 
