@@ -45,7 +45,7 @@ def read(text: str, own: set[str] = OWN) -> dict[str, Entry]:
 
 def test_a_row_is_a_flow_with_both_directions_its_mark_and_its_time() -> None:
     key = "tcp 10.0.0.1 1000 > 10.0.1.1 80"
-    data = {"proto": "tcp", "orig": ["10.0.0.1", "10.0.1.1", 1000, 80]}
+    data: dict[str, object] = {"proto": "tcp", "orig": ["10.0.0.1", "10.0.1.1", 1000, 80]}
     data |= {"reply": ["10.0.5.1", "10.9.9.9", 8080, 5000], "mark": 7}
     assert read(TCP) == {key: Entry(key, remaining_ms=299_000.0, data=data)}
 
