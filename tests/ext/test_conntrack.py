@@ -4,7 +4,6 @@ import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -168,9 +167,8 @@ def test_what_is_loaded_is_what_is_dumped(beta: Space) -> None:
 
 @pytest.mark.parametrize("zone", ["zone", "zone-orig"])
 def test_a_flow_stays_in_its_zone(beta: Space, zone: str) -> None:
-    more: dict[str, Any] = {zone: 5}
-    one = entry(1, **more)
-    one = one._replace(key=f"{one.key} {zone} 5")
+    one = entry(1)
+    one = one._replace(key=f"{one.key} {zone} 5", data={**one.data, zone: 5})
     assert load(beta, table(one)) == Loaded(1)
     assert dump(beta).entries[one.key].data == one.data
     assert load(beta, table(), table(one)) == Loaded(0)

@@ -271,6 +271,17 @@ def test_the_master_tells_what_changed_and_the_standby_has_it_all(memory: Memory
     assert memory.loads == [("one", False), ("one", True)]
 
 
+def test_what_is_seen_again_and_again_is_told_before_it_looks_too_old(memory: Memory, monkeypatch) -> None:
+    backends = Backends(Sessions())
+    backends._made["ipset"] = Memory()
+    talk = mirror.Mirror(Sessions(), backends, ALPHA, Wire(0, os.open(os.devnull, os.O_WRONLY), 5.0))
+    seen, now = list[str](), table(Entry("a", 0, (), 60_000.0), clock=1000.0)
+    monkeypatch.setattr(talk.wire, "send", lambda **message: seen.append(message.get("key", "")))
+    for second in range(4):  # each second the client comes again, and has the whole minute before him
+        talk._tell(now._replace(clock_ms=1000.0 + 1000.0 * second))
+    assert seen.count("a") == 2, "in the first dump, and when two seconds were missing"
+
+
 # Files, and what is stored
 
 

@@ -17,7 +17,9 @@ from hotpair.wire import Wire
 
 LOCK = "ssync.tables"  # held by whoever loads tables, and while it is decided that this node does
 MOST = 1_000_000  # entries of one table
-RESUMED = ("recent",)  # kinds that must go on from what the last conversation loaded, or every hit would be a new one
+# kinds that must go on from what the last conversation loaded: else every hit of `recent` would be a new one, and flows
+# of `conntrack` that have ended since would stay, for a load from nothing spares what is the node's own
+RESUMED = ("recent", "conntrack")
 
 
 def serve(configuration: Config, wire: Wire) -> None:

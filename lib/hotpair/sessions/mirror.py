@@ -47,13 +47,11 @@ class Mirror:
         self.behind = max(self.behind, time.monotonic() - since)
 
     def _tell(self, table: Table) -> None:
-        last, label = self.told.pop(table.label, None), table.label
-        if table.complete:
-            self.told[label] = table
-            self.entries[label] = len(table.entries)
-        elif last:
-            self.told[label] = last
+        last, label = self.told.get(table.label), table.label
         step = record.delta(last, table) if last and table.complete else table
+        if table.complete:  # not the dump itself: what differs too little to be told now adds up
+            self.told[label] = record.changed(last, step)
+            self.entries[label] = len(table.entries)
         for message in record.messages(step):
             self.wire.send(**message)
 
