@@ -14,6 +14,7 @@ from tests.lab.visitors import PORTS, Visitors
 WITHIN = 60.0  # seconds for what takes a few: two CPUs, and others are at work
 BY_CRON = 60 + 30.0  # seconds until cron's next minute, and for what it starts then
 REFUSED = "this node is standby of epoch 2"  # what an old master's hotsync says
+OTHERS = "-not -path '/var/log/*' -not -path '/var/lib/hotpair/*'"  # what a node writes of itself
 CRON_JOB = "CMD (/usr/local/sbin/hotsync --cron)"  # in syslog, by cron itself
 
 
@@ -127,6 +128,28 @@ def fail_back(shop: Shop, client: Client, say: Callable[[str], None]) -> None:
     verify(role_of(shop, "beta") == ("standby", 3), f"beta is {role_of(shop, 'beta')}")
 
 
+def files_of(shop: Shop, name: str) -> dict[str, str]:
+    """Return inode and time of change of each file that a push may bring to a node, by its path."""
+    out = "/var/lib/hotpair/hotsync/out"
+    find = f"find /etc /home /root /srv /var -xdev -type f {OTHERS} -printf '%p\\t%i %C@\\n'; find {out} -type f"
+    said = shop.does(shop.node(name), f"{find} -printf '%p\\t%i %C@\\n'")
+    return dict(line.split("\t") for line in said.splitlines())
+
+
+def dry_run(shop: Shop, say: Callable[[str], None]) -> None:
+    """Ask what would be sent, then send it: the same files, and asking has changed nothing."""
+    shop.sell("planned")
+    before = files_of(shop, "beta")
+    plan = json.loads(shop.does(shop.alpha, "hotsync --dry-run --json"))
+    named = {item["path"] for item in plan["items"] if item["act"] == "send"}
+    verify(files_of(shop, "beta") == before, "the dry run changed something")
+    shop.does(shop.alpha, "hotsync")
+    sent = {path for path, found in files_of(shop, "beta").items() if before.get(path) != found}
+    verify(named == sent, f"the dry run and the run differ in {sorted(named ^ sent)}")
+    verify("/srv/shop/note" in sent, "the note was not sent")
+    say(f"alpha$ hotsync --dry-run named the {len(named)} files that hotsync then sent, and no other")
+
+
 def both_alive(shop: Shop, say: Callable[[str], None]) -> None:
     """Cut the link between two that live, and promote the standby all the same: neither pushes onto the other."""
     epoch = role_of(shop, "beta")[1]
@@ -182,5 +205,6 @@ def play(shop: Shop, say: Callable[[str], None]) -> None:
         say(f"longest time without service for the client: {client.without_service():.1f} s")
         come_back(shop, say)
         fail_back(shop, client, say)
+        dry_run(shop, say)
     finally:
         client.close()

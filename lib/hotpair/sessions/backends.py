@@ -50,7 +50,8 @@ def _pound(settings: Sessions) -> Backend:
 def _zevenet(settings: Sessions) -> Backend:
     from hotpair.sessions.zevenet import Zevenet
 
-    return Zevenet(paths.under(settings.http_socket), paths.under(settings.http_control))
+    sync, control = paths.under(settings.http_socket), paths.under(settings.http_control)
+    return Zevenet(sync, control, settings.http_poundctl, settings.http_ttl or None)
 
 
 MAKERS: dict[str, Callable[[Sessions], Backend]] = {

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from hotpair import ini, options
-from hotpair.options import Option, between, seconds, shaped
+from hotpair.options import Option, between, number, seconds, shaped
 
 WORDS = {  # how many words each kind of table takes in a line of `tables`
     "recent": (0, 1),
@@ -23,6 +23,8 @@ OPTIONS = {
     "pound-socket": Option("/run/pound/poundctl.socket", shaped(r"/.+"), SOCKET),
     "http-socket": Option("/tmp/ssync_%s.socket", shaped(r"/.*%s.*"), "an absolute path with %s for the farm"),
     "http-control": Option("/tmp/%s_pound.socket", shaped(r"/.*%s.*"), "an absolute path with %s for the farm"),
+    "http-poundctl": Option("poundctl", shaped(r"[^/].*|/.+"), "the path of a program"),
+    "http-ttl": Option("0", number, "seconds, or 0"),
 }
 
 
@@ -35,6 +37,8 @@ class Sessions(NamedTuple):
     pound_socket: str = OPTIONS["pound-socket"].default
     http_socket: str = OPTIONS["http-socket"].default
     http_control: str = OPTIONS["http-control"].default
+    http_poundctl: str = OPTIONS["http-poundctl"].default
+    http_ttl: int = 0  # seconds, 0: not known
 
 
 def read(section: ini.Section) -> Sessions:
