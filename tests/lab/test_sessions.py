@@ -113,3 +113,63 @@ def test_firewalls_know_the_same_clients_on_both_nodes(mirrored: Pair, every: fl
     bound = every if LONG else mirror["behind"]  # a machine that does other things as well is late
     late = [(standby[key][-1] - master[key][-1]) / HZ for key in master]
     assert min(late) >= 0 and max(late) <= bound + 0.25, (min(late), max(late))
+
+
+SET = "nft add table inet f && nft 'add set inet f seen { type ipv4_addr; flags timeout; timeout 1h; counter; }'"
+FLOW = "conntrack -I -s 192.0.2.7 -d 198.51.100.7 -p udp --sport 7 --dport 53 -t 300 -u SEEN_REPLY,ASSURED -m 5"
+
+
+def times_left(node: Node) -> dict[str, int]:
+    listed = json.loads(does(node, "nft -j list set inet f seen"))["nftables"]
+    elements = next(one["set"] for one in listed if "set" in one)["elem"]
+    return {one["elem"]["val"]: one["elem"]["expires"] for one in elements}
+
+
+def test_sets_and_flows_of_the_kernel_are_the_same_on_both_nodes(mirrored: Pair) -> None:
+    needs("nft", "ipset", "conntrack")
+    alpha, beta = mirrored.alpha, mirrored.beta
+    for node in (alpha, beta):
+        does(node, f"{SET} && ipset create users hash:ip timeout 3600 counters")
+    elements = ",".join(f"10.1.{n >> 8}.{n & 255} timeout {600 + n % 1000}s" for n in range(10_000))
+    does(alpha, "nft -f -", f"add element inet f seen {{ {elements} }}\n")
+    does(alpha, "ipset add users 192.0.2.1 timeout 500 packets 7 bytes 700")
+    does(alpha, FLOW)
+    for table in ("nft inet f seen", "ipset users", "conntrack"):
+        does(alpha, f"ssync start {table}")
+    said = json.loads(does(alpha, "ssync mirror --every 1 --for 2 --json"))
+    assert said["problems"] == []
+    began = time.monotonic()
+    there, here = times_left(beta), times_left(alpha)
+    looked = time.monotonic() - began  # seconds that lie between the two looks, at most
+    assert there.keys() == here.keys() and len(here) == 10_000
+    assert max(abs(there[key] - left) for key, left in here.items()) <= 1 + looked
+    (entry,) = [line for line in does(beta, "ipset list users").splitlines() if line.startswith("192.0.2.1 ")]
+    assert "packets 7 bytes 700" in entry and 490 < int(entry.split()[2]) <= 501, entry
+    assert "mark=5" in does(beta, "conntrack -L -p udp --dport 53")
+    does(alpha, "ipset del users 192.0.2.1 && nft delete element inet f seen '{ 10.1.0.7 }' && conntrack -D -p udp")
+    does(alpha, "ssync mirror --every 1 --for 4")
+    assert "192.0.2.1 " not in does(beta, "ipset list users")
+    assert "10.1.0.7" not in times_left(beta)
+    assert "mark=5" not in does(beta, "conntrack -L -p udp --dport 53")
+
+
+def test_a_node_that_is_no_master_tells_nothing_and_a_stopped_table_is_left_alone(mirrored: Pair) -> None:
+    needs("ipset")
+    alpha, beta = mirrored.alpha, mirrored.beta
+    for node in (alpha, beta):
+        does(node, "ipset create users hash:ip timeout 3600")
+    does(alpha, "ipset add users 192.0.2.1 && ssync start ipset users")
+    refused = beta("ssync start ipset users && ssync mirror --for 0")
+    assert refused.code == 75 and "standby" in refused.err, refused
+    does(alpha, "ssync mirror --for 0")
+    assert "192.0.2.1 " in does(beta, "ipset list users")
+    assert json.loads(does(beta, "ssync show --json").splitlines()[0])[1]["key"] == "192.0.2.1"
+    does(alpha, "ipset add users 192.0.2.2 && ssync stop ipset users")
+    assert alpha("ssync mirror --for 0").code == 66
+    assert "192.0.2.2 " not in does(beta, "ipset list users")
+    does(beta, "ipset flush users && ssync write")
+    assert "192.0.2.1 " in does(beta, "ipset list users")
+    does(beta, "ipset destroy users && ipset create users hash:net timeout 3600")
+    does(alpha, "ssync start ipset users")
+    differs = alpha("ssync check")
+    assert differs.code == 74 and "hash:net on the standby" in differs.out, differs
