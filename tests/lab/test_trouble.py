@@ -18,7 +18,7 @@ WITHIN = 20.0  # seconds for what takes a fifth of one
 TABLE = "/etc/incron.d/hotpair-etc"
 FILE = "/etc/pair/file.conf"
 SYSLOG = "/var/log/lab/syslog"
-ROUNDS = 200
+ROUNDS = 60
 OPTIONS = "connect-timeout = 1\\nio-timeout = 5"
 PAUSE = """
 import sqlite3, time
