@@ -55,7 +55,7 @@ drill:
 test:
 	@tests/setup $(PACKAGES) $(STANDBY) $(SESSIONS)
 	.venv/bin/python -m pytest -q -n 3 --dist worksteal tests/ext tests/unit
-	.venv/bin/python -m pytest -q -n 4 --dist loadfile tests/lab tests/model
+	.venv/bin/python -m pytest -q -n 3 --dist loadfile tests/lab tests/model
 
 lint:
 	@tests/setup python3-venv

@@ -119,7 +119,7 @@ def test_rename_of_a_thousand_files_sends_no_payload(two):
 def test_a_thousand_nested_directories_cross(two):
     assert two.beta.run(f"cd {ROOT}; for i in $(seq 1000); do mkdir n; cd n; done; echo deep >f") == (0, "")
     assert two.becomes_equal(60)
-    assert two.beta.run("psync data")[0] == 0
+    assert two.beta.run("psync data", 180)[0] == 0  # each path is walked down from the root
 
 
 SWAP = """
