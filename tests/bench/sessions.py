@@ -3,6 +3,7 @@
 `sessions.py KIND ENTRIES PAIRS` is what `measure` starts there, once for each kind and size; it prints JSON.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -88,22 +89,15 @@ def recent(number: int) -> Iterator[Bench]:
         for name in tables:
             Path(PROC, name).write_bytes(b"/")
 
-    def after_clear(what: Callable[[], object]) -> Callable[[], object]:
-        def do() -> float:
-            clear()
-            began = time.perf_counter()
-            what()
-            return time.perf_counter() - began
-
-        return do
-
     write()
     dump, load = of_backend("recent", tables)
-    yield Bench(dump, lambda: run("cat", *(f"{PROC}/{name}" for name in tables)), after_clear(load), after_clear(write))
+    yield Bench(
+        dump, lambda: run("cat", *(f"{PROC}/{name}" for name in tables)), cleared(clear, load), cleared(clear, write)
+    )
 
 
 def nft(number: int) -> Iterator[Bench]:
-    head = "table inet f { set s { type ipv4_addr; flags timeout; timeout 1h; size 100000; } }\n"
+    head = "table inet f { set s { type ipv4_addr; flags timeout; timeout 1h; size 100000; }; }\n"
     text = f"flush set inet f s\nadd element inet f s {{ {','.join(addresses(number))} }}\n".encode()
     run("nft", "-f", "-", text=head.encode())
     run("nft", "-f", "-", text=text)
@@ -124,14 +118,16 @@ def ipset(number: int) -> Iterator[Bench]:
 
 def conntrack(number: int) -> Iterator[Bench]:
     run("sysctl", "-qw", "net.netfilter.nf_conntrack_max=200000")
-    flow = "-A -t 3000 -u ASSURED -s {0} -d 192.0.2.1 -r 192.0.2.1 -q {0} -p tcp --sport 1000 --dport 80"
+    flow = "-A -t 3000 -u SEEN_REPLY,ASSURED -s {0} -d 192.0.2.1 -r 192.0.2.1 -q {0} -p tcp --sport 1000 --dport 80"
     flow += " --reply-port-src 80 --reply-port-dst 1000 --state ESTABLISHED\n"
     with tempfile.NamedTemporaryFile("w", suffix=".flows") as file:
         file.writelines(flow.format(address) for address in addresses(number))
         file.flush()
         run("conntrack", "-R", file.name)
         dump, load = of_backend("conntrack", [""])
-        yield Bench(dump, lambda: run("conntrack", "-L", "-o", "save"), load, lambda: run("conntrack", "-R", file.name))
+        clear = functools.partial(run, "conntrack", "-F")
+        bare = functools.partial(run, "conntrack", "-R", file.name)
+        yield Bench(dump, lambda: run("conntrack", "-L", "-o", "save"), cleared(clear, load), cleared(clear, bare))
 
 
 def haproxy(number: int) -> Iterator[Bench]:
@@ -156,18 +152,21 @@ def haproxy(number: int) -> Iterator[Bench]:
                 for batch in batches:
                     ask(path, batch)
 
-            ask(path, "clear table b\n")
+            empty = functools.partial(ask, path, "clear table b\n")
+            empty()
             write()
             dump, load = of_backend("haproxy", ["b"])
-            yield Bench(dump, lambda: ask(path, "show table b\n"), cleared(path, load), cleared(path, write))
+            yield Bench(dump, lambda: ask(path, "show table b\n"), cleared(empty, load), cleared(empty, write))
         finally:
             daemon.kill()
             daemon.wait()
 
 
-def cleared(path: str, what: Callable[[], object]) -> Callable[[], object]:
+def cleared(clear: Callable[[], object], what: Callable[[], object]) -> Callable[[], object]:
+    """Return what does something to a table that is emptied before, which is not counted."""
+
     def do() -> float:
-        ask(path, "clear table b\n")
+        clear()
         began = time.perf_counter()
         what()
         return time.perf_counter() - began
