@@ -12,6 +12,7 @@ from hotpair.exits import Later, Refused
 from hotpair.failover import role
 from hotpair.wire import PROTOCOL, Wire
 
+START = 10.0  # seconds that the peer's Python may take, besides the time to connect
 BYE = 5.0  # seconds the other end has to finish after the last word
 
 
@@ -93,23 +94,14 @@ class Peer:
 
 
 @contextmanager
-def conversation(node: Node, files: AnySet, process: subprocess.Popen[bytes] | None = None) -> Iterator[Peer]:
-    """Talk with the peer about one set. Raises Later when it is away, Refused when it says no.
-
-    process: the peer's end when it was started ahead, so that it comes up while we look at our files.
+def wired(node: Node, process: subprocess.Popen[bytes]) -> Iterator[Wire]:
+    """Yield the wire to the peer's end, say goodbye on it, and end that. Raises Later, with what ssh said, when it is
+    away.
     """
-    process = process or spawn(node, files.name)
     assert process.stdin and process.stdout and process.stderr
     wire = Wire(process.stdout.fileno(), process.stdin.fileno(), node.io_timeout)
     try:
-        wire.send(**hello(node, files))
-        # A slow peer must have time to start Python; ssh itself gives up after its own time-out.
-        answer = wire.receive(node.connect_timeout + 10)
-        if "refused" in answer:
-            raise Refused(f"the peer refuses: {answer['refused']}")
-        if answer.get("hotpair") != PROTOCOL or "nonce" not in answer or "node" not in answer:
-            raise Refused("the peer speaks another protocol: install the same version on both nodes")
-        yield Peer(process, wire, answer)
+        yield wire
         wire.send(bye=True)
         process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
@@ -117,9 +109,27 @@ def conversation(node: Node, files: AnySet, process: subprocess.Popen[bytes] | N
     except Later as away:
         if away.kind != Later.kind:  # not the peer's doing
             raise
-        raise Later(why(process, away), f"is {node.peer} up, and does its key still hold?") from away
+        raise Later(_why(process, away), f"is {node.peer} up, and does its key still hold?") from away
     finally:
         close(process)
+
+
+@contextmanager
+def conversation(node: Node, files: AnySet, process: subprocess.Popen[bytes] | None = None) -> Iterator[Peer]:
+    """Talk with the peer about one set. Raises Later when it is away, Refused when it says no.
+
+    process: the peer's end when it was started ahead, so that it comes up while we look at our files.
+    """
+    process = process or spawn(node, files.name)
+    with wired(node, process) as wire:
+        wire.send(**hello(node, files))
+        # A slow peer must have time to start Python; ssh itself gives up after its own time-out.
+        answer = wire.receive(node.connect_timeout + START)
+        if "refused" in answer:
+            raise Refused(f"the peer refuses: {answer['refused']}")
+        if answer.get("hotpair") != PROTOCOL or "nonce" not in answer or "node" not in answer:
+            raise Refused("the peer speaks another protocol: install the same version on both nodes")
+        yield Peer(process, wire, answer)
 
 
 def close(process: subprocess.Popen[bytes]) -> None:
@@ -131,7 +141,7 @@ def close(process: subprocess.Popen[bytes]) -> None:
             stream.close()
 
 
-def why(process: subprocess.Popen[bytes], away: Later) -> str:
+def _why(process: subprocess.Popen[bytes], away: Later) -> str:
     """Return what ssh said last, which tells more than a closed pipe."""
     process.kill()
     assert process.stderr

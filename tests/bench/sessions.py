@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "lib")]
 
-from tests.bench.figures import Report, Row  # noqa: E402
+from tests.bench.figures import Cost, Report, Row, paired  # noqa: E402
 
 LIMIT = 1.5  # times the bare tool
 SIZES = 10_000, 50_000
@@ -193,14 +193,8 @@ def timed(what: Callable[[], object]) -> float:
 
 def ratios(ours: Callable[[], object], bare: Callable[[], object], pairs: int) -> list[float]:
     timed(ours), timed(bare)  # not counted: imports and caches
-    found = []
-    for number in range(pairs):
-        if number % 2:
-            theirs, mine = timed(bare), timed(ours)
-        else:
-            mine, theirs = timed(ours), timed(bare)
-        found.append(mine / theirs)
-    return found
+    both = paired(lambda: Cost(0.0, timed(ours)), lambda: Cost(0.0, timed(bare)), pairs, 1)
+    return [mine.wall / theirs.wall for mine, theirs in both]
 
 
 def main(kind: str, number: str, pairs: str) -> None:

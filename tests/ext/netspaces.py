@@ -4,10 +4,14 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hotpair import child
+from hotpair.sessions import record
+from hotpair.sessions.backend import Backend, Loaded
+from hotpair.sessions.record import Table
 
 CLONE_NEWNET = 0x40000000  # sched.h
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -20,6 +24,31 @@ def missing(*programs: str) -> str:
     if lacking := [one for one in ("unshare", "ip", *programs) if not shutil.which(one, path=child.PATH)]:
         return f"no {', '.join(lacking)} here"
     return "no namespaces here" if subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode else ""
+
+
+def alike(one: Table, other: Table) -> float:
+    """Assert that two tables are alike but for the time left, and return by how many milliseconds that is off."""
+    assert {key: (e.hits, e.data) for key, e in one.entries.items()} == {
+        key: (e.hits, e.data) for key, e in other.entries.items()
+    }
+    passed, worst = other.clock_ms - one.clock_ms, 0.0
+    for key, entry in one.entries.items():
+        left = other.entries[key].remaining_ms
+        if entry.remaining_ms is None or left is None:
+            assert entry.remaining_ms == left, key
+        else:
+            worst = max(worst, abs(entry.remaining_ms - passed - left))
+    return worst
+
+
+def best(work: Callable[[], object]) -> float:
+    """Return the seconds that the quickest of three runs took."""
+    times = []
+    for _ in range(3):
+        begun = time.monotonic()
+        work()
+        times.append(time.monotonic() - begun)
+    return min(times)
 
 
 def enter(path: str) -> None:
@@ -55,3 +84,32 @@ class Space:
 
     def end(self) -> None:
         self.process.communicate()
+
+
+class Timed(Space):
+    """One whose dumps and loads are timed: an entry is that much older when it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.took = 0.0  # milliseconds
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        begun = time.monotonic()
+        with self.inside():
+            yield
+        self.took += (time.monotonic() - begun) * 1000
+
+    def dump_of(self, backend: Backend, name: str) -> Table:
+        with self.timed():
+            return backend.dump(name)
+
+    def load_into(self, backend: Backend, wanted: Table, last: Table | None) -> Loaded:
+        """Load a table as it must be by now."""
+        with self.timed():
+            return backend.load(record.aged(wanted, time.monotonic() * 1000 - wanted.clock_ms), last)
+
+
+def slow(two: tuple[Timed, Timed]) -> float:
+    """Return how long the dumps and loads of two nodes have taken (milliseconds)."""
+    return sum(node.took for node in two)

@@ -1,14 +1,13 @@
 """A client and a server with two routers between them, each a network namespace: the route goes through one."""
 
-import ctypes
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-CLONE_NEWNET = 0x40000000  # sched.h
+from tests.ext.netspaces import Space
+
 CLIENT, SERVER, SHARED = "192.0.2.10", "198.51.100.10", "192.0.2.1"
 # what is not known to the tracking passes only with the first packet of a connection
 STATEFUL = """*raw
@@ -27,7 +26,6 @@ COMMIT
 COMMIT
 """
 VIRTUAL = "203.0.113.1"  # of the service that the routers translate to the server
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def missing() -> str:
@@ -43,48 +41,20 @@ def missing() -> str:
     return ""
 
 
-class Space:
-    """A network namespace, which ends with the process that has it."""
-
-    def __init__(self) -> None:
-        argv = ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up; exec cat"]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self.process.stdout and self.process.stdout.readline() == b"up\n"
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Have this thread, and what it starts, in the namespace."""
-        with open("/proc/thread-self/ns/net", "rb") as before:
-            _enter(f"/proc/{self.process.pid}/ns/net")
-            try:
-                yield
-            finally:
-                _enter(f"/proc/thread-self/fd/{before.fileno()}")
-
-    def run(self, *argv: str, stdin: str = "") -> str:
-        with self.inside():
-            return subprocess.run(argv, input=stdin, capture_output=True, text=True, check=True).stdout
+class Router(Space):
+    """A namespace whose addresses and routes are set."""
 
     def ip(self, *lines: str) -> None:
         """Have ip(8) do some things."""
         self.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
-
-    def end(self) -> None:
-        self.process.communicate()
-
-
-def _enter(path: str) -> None:
-    with open(path, "rb") as file:
-        if LIBC.setns(file.fileno(), CLONE_NEWNET):  # os.setns is of Python 3.12
-            raise OSError(ctypes.get_errno(), "setns")
 
 
 class Routers:
     """The four namespaces: each router has a cable to the client and one to the server."""
 
     def __init__(self) -> None:
-        self.client, self.server = Space(), Space()
-        self.alpha, self.beta = Space(), Space()
+        self.client, self.server = Router(), Router()
+        self.alpha, self.beta = Router(), Router()
         for number, router in enumerate((self.alpha, self.beta)):
             here = str(router.process.pid)
             for name, end, net in (("c", self.client, 16), ("s", self.server, 17)):

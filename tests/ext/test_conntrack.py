@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from hotpair.sessions import conntrack, conntrack_netlink
+from hotpair.sessions import conntrack, conntrack_netlink, tool
 from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.conntrack import Conntrack
 from hotpair.sessions.record import Entry, Table
 from tests.ext import routers
-from tests.ext.routers import SERVER, VIRTUAL, Routers, Space
+from tests.ext.netspaces import Space
+from tests.ext.routers import SERVER, VIRTUAL, Routers
 
 WHY = routers.missing()
 pytestmark = pytest.mark.skipif(bool(WHY), reason=WHY)
@@ -262,7 +263,7 @@ def test_a_table_has_no_name_and_a_kernel_without_tracking_none(
 
 def test_without_the_tool_it_is_said_which_package_has_it(beta: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conntrack, "LIST", ("conntrack-is-not-here",))
-    monkeypatch.setitem(conntrack.PACKAGES, "conntrack-is-not-here", "conntrack")
+    monkeypatch.setitem(tool.PACKAGES, "conntrack-is-not-here", "conntrack")
     with pytest.raises(TableError, match="install the package conntrack"):
         dump(beta)
 

@@ -6,47 +6,35 @@ HOTPAIR_LONG=1 measures 10,000 and 50,000 entries against the bare tool.
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import pytest
 
-from hotpair.sessions import record
 from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.ipset import Ipset
 from hotpair.sessions.record import Entry, Table
-from tests.ext.netspaces import Space, missing
+from tests.ext.netspaces import Timed, alike, best, missing, slow
 
 WHY = missing("ipset")
 pytestmark = pytest.mark.skipif(bool(WHY), reason=WHY)
 SEEN = "create seen hash:ip maxelem 100000 timeout 3600 counters comment skbinfo"
 
 
-class Node(Space):
+class Node(Timed):
     """A node with a set `seen` and a backend."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ipset = Ipset()
-        self.took = 0.0  # milliseconds that dumps and loads lasted: an entry is that much older when it is read
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        begun = time.monotonic()
-        with self.inside():
-            yield
-        self.took += (time.monotonic() - begun) * 1000
 
     def script(self, *lines: str) -> None:
         self.run("ipset", "restore", stdin="".join(f"{line}\n" for line in lines))
 
     def dump(self, name: str = "seen") -> Table:
-        with self.timed():
-            return self.ipset.dump(name)
+        return self.dump_of(self.ipset, name)
 
     def load(self, wanted: Table, last: Table | None = None) -> Loaded:
-        with self.timed():
-            return self.ipset.load(record.aged(wanted, time.monotonic() * 1000 - wanted.clock_ms), last)
+        return self.load_into(self.ipset, wanted, last)
 
     def sets(self) -> list[str]:
         return self.run("ipset", "list", "-name").split()
@@ -68,25 +56,6 @@ def two(pair: tuple[Node, Node]) -> tuple[Node, Node]:
         node.script(SEEN)
         node.ipset = Ipset()
     return pair
-
-
-def alike(one: Table, other: Table) -> float:
-    """Assert that two tables are alike but for the time left, and return by how many milliseconds that is off."""
-    assert {key: (e.hits, e.data) for key, e in one.entries.items()} == {
-        key: (e.hits, e.data) for key, e in other.entries.items()
-    }
-    passed, worst = other.clock_ms - one.clock_ms, 0.0
-    for key, entry in one.entries.items():
-        left = other.entries[key].remaining_ms
-        if entry.remaining_ms is None or left is None:
-            assert entry.remaining_ms == left, key
-        else:
-            worst = max(worst, abs(entry.remaining_ms - passed - left))
-    return worst
-
-
-def slow(two: tuple[Node, Node]) -> float:
-    return sum(node.took for node in two)
 
 
 def many(count: int) -> list[str]:
@@ -226,13 +195,3 @@ def test_a_dump_and_a_load_take_little_longer_than_the_tool_alone(two: tuple[Nod
     loads = best(lambda: there.load(dumped)) / best(lambda: bare(ready, "ipset", "restore"))
     print(f"\nipset {count}: dump {dumps:.2f}, load {loads:.2f} times the bare tool")
     assert dumps < 1.5 and loads < 1.5
-
-
-def best(work: Callable[[], object]) -> float:
-    """Return the seconds that the quickest of three runs took."""
-    times = []
-    for _ in range(3):
-        begun = time.monotonic()
-        work()
-        times.append(time.monotonic() - begun)
-    return min(times)

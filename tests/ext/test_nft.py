@@ -6,16 +6,14 @@ HOTPAIR_LONG=1 measures 10,000 and 50,000 elements against the bare tool.
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 
 import pytest
 
-from hotpair.sessions import record
 from hotpair.sessions.backend import Loaded, Missing
 from hotpair.sessions.nft import Nft
 from hotpair.sessions.record import Entry, Table
-from tests.ext.netspaces import Space, missing
+from tests.ext.netspaces import Timed, alike, best, missing, slow
 
 WHY = missing("nft")
 pytestmark = pytest.mark.skipif(bool(WHY), reason=WHY)
@@ -33,20 +31,12 @@ table inet filter {
 """
 
 
-class Node(Space):
+class Node(Timed):
     """A node with these rules and a backend."""
 
     def __init__(self) -> None:
         super().__init__()
         self.nft = Nft()
-        self.took = 0.0  # milliseconds that dumps and loads lasted: an entry is that much older when it is read
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        begun = time.monotonic()
-        with self.inside():
-            yield
-        self.took += (time.monotonic() - begun) * 1000
 
     def script(self, text: str) -> None:
         self.run("nft", "-f", "-", stdin=text)
@@ -55,12 +45,10 @@ class Node(Space):
         self.script(f"add element inet filter {name} {{ {', '.join(elements)} }}\n")
 
     def dump(self, name: str) -> Table:
-        with self.timed():
-            return self.nft.dump(f"inet filter {name}")
+        return self.dump_of(self.nft, f"inet filter {name}")
 
     def load(self, wanted: Table, last: Table | None = None) -> Loaded:
-        with self.timed():
-            return self.nft.load(record.aged(wanted, time.monotonic() * 1000 - wanted.clock_ms), last)
+        return self.load_into(self.nft, wanted, last)
 
 
 @pytest.fixture(scope="module")
@@ -80,21 +68,6 @@ def two(pair: tuple[Node, Node]) -> tuple[Node, Node]:
     return pair
 
 
-def alike(one: Table, other: Table) -> float:
-    """Assert that two tables are alike but for the time left, and return by how many milliseconds that is off."""
-    assert {key: (e.hits, e.data) for key, e in one.entries.items()} == {
-        key: (e.hits, e.data) for key, e in other.entries.items()
-    }
-    passed, worst = other.clock_ms - one.clock_ms, 0.0
-    for key, entry in one.entries.items():
-        left = other.entries[key].remaining_ms
-        if entry.remaining_ms is None or left is None:
-            assert entry.remaining_ms == left, key
-        else:
-            worst = max(worst, abs(entry.remaining_ms - passed - left))
-    return worst
-
-
 def exactly(node: Node, name: str) -> dict[str, float]:
     """Return the milliseconds that each element has left, as nft's text says them; these are exact."""
     units = {"d": 86400e3, "h": 3600e3, "m": 60e3, "s": 1e3, "ms": 1.0}
@@ -111,10 +84,6 @@ def exactly(node: Node, name: str) -> dict[str, float]:
                 text = text[len(digits) + len(unit) :]
             found[words[0]] = left
     return found
-
-
-def slow(two: tuple[Node, Node]) -> float:
-    return sum(node.took for node in two)
 
 
 def many(count: int) -> list[str]:
@@ -290,16 +259,6 @@ def test_a_dump_and_a_load_take_little_longer_than_the_tool_alone(two: tuple[Nod
     loads = best(lambda: there.load(dumped)) / best(lambda: bare("nft", "-f", "-", text=ready))
     print(f"\nnft {count}: dump {dumps:.2f}, load {loads:.2f} times the bare tool")
     assert dumps < 1.5 and loads < 1.5
-
-
-def best(work: Callable[[], object]) -> float:
-    """Return the seconds that the quickest of three runs took."""
-    times = []
-    for _ in range(3):
-        begun = time.monotonic()
-        work()
-        times.append(time.monotonic() - begun)
-    return min(times)
 
 
 def test_a_set_in_which_nothing_expires_is_no_place_for_what_does(two: tuple[Node, Node]) -> None:

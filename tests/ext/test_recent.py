@@ -3,7 +3,6 @@
 HOTPAIR_LONG=1 plays the traffic for as long as the promise says, and measures 10,000 and 50,000 entries.
 """
 
-import ctypes
 import errno
 import os
 import random
@@ -13,7 +12,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,9 +21,9 @@ from hotpair.sessions.backend import Loaded, Missing
 from hotpair.sessions.jiffies import Clock
 from hotpair.sessions.recent import Recent
 from hotpair.sessions.record import Entry, Table
+from tests.ext.netspaces import Space
 
 LONG = bool(os.environ.get("HOTPAIR_LONG"))
-CLONE_NEWNET = 0x40000000  # sched.h
 LATE = 250.0  # milliseconds beyond the interval that an entry may look too young on the standby
 ONLY_PROC = ["-i", "nothing"]  # a rule that makes a table and meets no packet
 MINE = [f"127.1.0.{host}" for host in range(1, 81)]
@@ -47,37 +45,14 @@ def missing() -> str:
 
 WHY = missing()
 pytestmark = pytest.mark.skipif(bool(WHY), reason=WHY)
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def enter(path: str) -> None:
-    with open(path, "rb") as file:
-        if LIBC.setns(file.fileno(), CLONE_NEWNET):  # os.setns is of Python 3.12
-            raise OSError(ctypes.get_errno(), "setns")
-
-
-class Node:
-    """A network namespace, which ends with the process that has it."""
+class Node(Space):
+    """A node whose tables are read and written there."""
 
     def __init__(self) -> None:
-        argv = ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up; exec cat"]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self.process.stdout and self.process.stdout.readline() == b"up\n"
+        super().__init__()
         self.recent = Recent()
-
-    @contextmanager
-    def inside(self) -> Iterator[Recent]:
-        """Have this thread, and what it starts, in the namespace."""
-        with open("/proc/thread-self/ns/net", "rb") as before:
-            enter(f"/proc/{self.process.pid}/ns/net")
-            try:
-                yield self.recent
-            finally:
-                enter(f"/proc/thread-self/fd/{before.fileno()}")
-
-    def run(self, *argv: str) -> str:
-        with self.inside():
-            return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
 
     def rule(self, name: str, *words: str, family: str = "iptables") -> None:
         self.run(family, "-A", "INPUT", *(words or (*ONLY_PROC, "-m", "recent", "--name", name, "--set")))
@@ -88,22 +63,19 @@ class Node:
                 Path(recent_proc.PLACE, name).write_text(line)
 
     def dump(self, name: str) -> Table:
-        with self.inside() as recent:
-            return recent.dump(name)
+        with self.inside():
+            return self.recent.dump(name)
 
     def load(self, wanted: Table, last: Table | None = None) -> Loaded:
-        with self.inside() as recent:
-            return recent.load(wanted, last)
+        with self.inside():
+            return self.recent.load(wanted, last)
 
     def reap(self, name: str, due: dict[str, str]) -> None:
-        with self.inside() as recent:
-            recent.reap(name, due)
+        with self.inside():
+            self.recent.reap(name, due)
 
     def hits(self, name: str) -> dict[str, int]:
         return {key: entry.hits for key, entry in self.dump(name).entries.items()}
-
-    def end(self) -> None:
-        self.process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +124,8 @@ def test_a_dump_has_what_the_table_has(one: Node) -> None:
 def test_the_tables_are_those_of_the_rules(one: Node) -> None:
     one.rule("a b")
     one.rule("six", family="ip6tables")
-    with one.inside() as recent:
-        assert recent.names() == ["T", "a b", "six"]
+    with one.inside():
+        assert one.recent.names() == ["T", "a b", "six"]
 
 
 @pytest.mark.parametrize("name", ["none", "..", "", "../../../../etc/passwd", "/etc/passwd"])
@@ -189,7 +161,8 @@ def test_two_dumps_agree_on_when_a_hit_was(one: Node) -> None:
 
 
 def test_an_age_is_counted_from_the_kernels_own_clock(one: Node) -> None:
-    with one.inside() as recent:
+    recent = one.recent
+    with one.inside():
         before = time.monotonic()
         Path(recent_proc.PLACE, "T").write_text("+192.0.2.1")
         time.sleep(0.1)

@@ -43,7 +43,7 @@ def copy(shop: Shop) -> None:
     shop.sell("lost")
 
 
-def cron_copies(shop: Shop, say: Callable[[str], None]) -> dict[str, str]:
+def cron_copies(shop: Shop, visitors: Visitors, say: Callable[[str], None]) -> dict[str, str]:
     """Let alpha's cron make the first push, while beta gets its servers, and sell something that beta will not have.
 
     Returns the server that each visitor was sent to meanwhile, once beta knows it too.
@@ -55,7 +55,7 @@ def cron_copies(shop: Shop, say: Callable[[str], None]) -> dict[str, str]:
         shop.furnish(shop.beta)
         verify(wait_until(lambda: pushed(shop), BY_CRON - (time.monotonic() - began), 0.1), "cron has pushed nothing")
         say(f"alpha's cron has pushed, {time.monotonic() - began:.0f} s after it was started")
-        sent_to = Visitors(shop.lab).visit()
+        sent_to = visitors.visit()
         verify(set(sent_to.values()) == set(PORTS), "all visitors were sent to one server")
         verify(wait_until(lambda: len(known_visitors(shop)) == len(sent_to), BY_CRON, 0.2), "beta knows no visitors")
     note = shop.beta.look("/srv/shop/note")
@@ -71,9 +71,9 @@ def known_visitors(shop: Shop) -> list[str]:
     return [entry["key"] for table in tables for entry in table[1:]]
 
 
-def stayed(shop: Shop, sent_to: dict[str, str], say: Callable[[str], None]) -> None:
+def stayed(visitors: Visitors, sent_to: dict[str, str], say: Callable[[str], None]) -> None:
     """Let all visitors come again: each is to be sent to the server that he had."""
-    moved = [source for source, server in Visitors(shop.lab).visit().items() if server != sent_to[source]]
+    moved = [source for source, server in visitors.visit().items() if server != sent_to[source]]
     say(f"visitors that were moved to another server: {len(moved)} of {len(sent_to)}")
     verify(not moved, f"{moved} were moved")
 
@@ -199,9 +199,10 @@ def play(shop: Shop, say: Callable[[str], None]) -> None:
     """Hold the whole drill. Raises Untrue for what it does not show, LabError for a command that fails."""
     client = shop.client()
     try:
-        sent_to = cron_copies(shop, say)
+        visitors = Visitors(shop.lab)
+        sent_to = cron_copies(shop, visitors, say)
         fail_over(shop, client, say)
-        stayed(shop, sent_to, say)
+        stayed(visitors, sent_to, say)
         say(f"longest time without service for the client: {client.without_service():.1f} s")
         come_back(shop, say)
         fail_back(shop, client, say)

@@ -60,8 +60,6 @@ class Visitors:
     def __init__(self, lab: Lab) -> None:
         self.inside = ["nsenter", "-t", lab.running("client"), "-n"]
         self.environment = lab.environment()
-        if self._served():
-            return
         for source in SOURCES:
             subprocess.run([*self.inside, "ip", "address", "add", f"{source}/24", "dev", "lan"], check=True)
         for name, port in PORTS.items():

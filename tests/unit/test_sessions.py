@@ -258,7 +258,7 @@ def test_the_master_tells_what_changed_and_the_standby_has_it_all(memory: Memory
 
     thread = threading.Thread(target=standby, daemon=True)
     thread.start()
-    talk = mirror.Mirror(Sessions(), backends, ALPHA, mine)
+    talk = mirror.Mirror(backends, ALPHA, mine)
     master.tables["one"] = {f"k{number}": Entry(f"k{number}", 1) for number in range(50)}
     talk.cycle()
     master.tables["one"]["k7"] = Entry("k7", 2)
@@ -274,7 +274,7 @@ def test_the_master_tells_what_changed_and_the_standby_has_it_all(memory: Memory
 def test_what_is_seen_again_and_again_is_told_before_it_looks_too_old(memory: Memory, monkeypatch) -> None:
     backends = Backends(Sessions())
     backends._made["ipset"] = Memory()
-    talk = mirror.Mirror(Sessions(), backends, ALPHA, Wire(0, os.open(os.devnull, os.O_WRONLY), 5.0))
+    talk = mirror.Mirror(backends, ALPHA, Wire(0, os.open(os.devnull, os.O_WRONLY), 5.0))
     seen, now = list[str](), table(Entry("a", 0, (), 60_000.0), clock=1000.0)
     monkeypatch.setattr(talk.wire, "send", lambda **message: seen.append(message.get("key", "")))
     for second in range(4):  # each second the client comes again, and has the whole minute before him
@@ -345,7 +345,7 @@ def test_a_table_is_switched_on_and_off_beside_the_configuration(memory: Memory)
 def test_one_table_is_left_out_of_all_of_its_kind(memory: Memory) -> None:
     memory.tables = {"ssh": {}, "web": {}}
     switches.switch("recent ssh", False)
-    found = Backends(Sessions()).labels(switches.switched_on(Sessions(tables=("recent",))), switches.switched_off())
+    found = Backends(Sessions(tables=("recent",))).followed()
     assert found == ["recent web"]
 
 

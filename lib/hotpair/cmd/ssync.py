@@ -35,23 +35,22 @@ LAST = 10.0  # seconds that it waits for the last one to end
 
 def _configured() -> tuple[Config, Sessions]:
     configuration = config.load()
-    if configuration.sessions is None or configuration.hotsync is None:
+    if configuration.sessions is None:
         raise ConfigFail("hotpair.ini has no [sessions]", "write the section, on both nodes")
     return configuration, configuration.sessions
 
 
 def _me(configuration: Config) -> Role:
-    return role.foreseen(configuration.hotsync.role if configuration.hotsync else role.PEER)
+    return role.foreseen(configuration.hotsync.role if configuration.hotsync else None)
 
 
 def _origin(configuration: Config) -> Origin:
     return Origin(configuration.node.name, role.boot_id(), _me(configuration).epoch)
 
 
-def _labels(backends: Backends, settings: Sessions, words: Sequence[str]) -> list[str]:
+def _labels(backends: Backends, words: Sequence[str]) -> list[str]:
     """Return the labels of the table that was named, or of all that are switched on. Raises NoInput for none."""
-    wanted = (" ".join(words),) if words else switches.switched_on(settings)
-    found = backends.labels(wanted, () if words else switches.switched_off())
+    found = backends.labels((" ".join(words),)) if words else backends.followed()
     if not found:
         raise NoInput("there is no table", "`ssync start TABLE` switches one on")
     return found
@@ -80,7 +79,7 @@ def _end(result: files.Result, verb: str, as_json: bool) -> int:
 def _dump(options: argparse.Namespace) -> int:
     configuration, settings = _configured()
     backends = Backends(settings)
-    labels = _labels(backends, settings, options.table)
+    labels = _labels(backends, options.table)
     return _end(files.dump(options.file, backends.dump(labels, _origin(configuration))), "dumped", options.json)
 
 
@@ -109,7 +108,7 @@ def _show(options: argparse.Namespace) -> int:
     found: Iterable[Table] = files.stored()
     if options.live or (_me(configuration).role == MASTER and not found):
         backends = Backends(settings)
-        found = backends.dump(_labels(backends, settings, options.table), _origin(configuration))
+        found = backends.dump(_labels(backends, options.table), _origin(configuration))
     meant = _meant(options.table)
     show.show([table for table in found if meant(table.label)], options.json)
     return os.EX_OK

@@ -12,7 +12,6 @@ from hotpair.failover import gate, role
 from hotpair.failover.role import MASTER, Role
 
 MOST = 4096  # bytes of an answer
-START = 10.0  # seconds that the peer's Python may take, besides the time to connect
 
 
 class PeerRole(NamedTuple):
@@ -39,7 +38,7 @@ def ask(node: Node) -> PeerRole | None:
     assert process.stdin and process.stdout
     try:
         process.stdin.close()
-        return parse(first_line(process.stdout.fileno(), node.connect_timeout + START, MOST))
+        return parse(first_line(process.stdout.fileno(), node.connect_timeout + peer.START, MOST))
     finally:
         peer.close(process)
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from hotpair import paths
+from hotpair.sessions import switches
 from hotpair.sessions.backend import Backend, Missing, TableError
 from hotpair.sessions.record import Origin, Table
 from hotpair.sessions.settings import Sessions
@@ -92,6 +93,11 @@ class Backends:
             else:
                 found[label] = None
         return [label for label in found if label not in without]
+
+    def followed(self) -> list[str]:
+        """Return the label of every single table that is switched on."""
+        on, off = switches.switched(self.settings)
+        return self.labels(on, off)
 
     def dump(self, labels: Iterable[str], origin: Origin) -> Iterator[Table]:
         """Yield each table as it is now; where that cannot be had, an incomplete one with the reason."""

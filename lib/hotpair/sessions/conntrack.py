@@ -10,22 +10,18 @@ Lost are labels, helpers with what they expect, and the counters. SCTP and DCCP 
 import errno
 import gc
 import os
-import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from hotpair import child
-from hotpair.sessions import conntrack_lines, conntrack_netlink
+from hotpair.sessions import conntrack_lines, conntrack_netlink, tool
 from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.conntrack_messages import Flow, Unfit, flow
 from hotpair.sessions.record import SAME_DEADLINE, Entry, Table
 
 MOST = "/proc/sys/net/netfilter/nf_conntrack_max"
 LIST = ("conntrack", "-L", "-u", "ASSURED", "-o", "extended")
-WAIT = 60.0  # seconds that conntrack(8) and ip(8) may take
-PACKAGES = {"conntrack": "conntrack", "ip": "iproute2"}
 SHOWN = 100  # characters of a key
 
 
@@ -155,14 +151,11 @@ class Work:
 
 def problems(failed: Mapping[str, str], most: int) -> tuple[str, ...]:
     """Return what could not be done: a line for each reason, with the first flow that it was so for. Pure."""
-    keys: dict[str, list[str]] = {}
-    for key, why in failed.items():
-        keys.setdefault(why, []).append(key)
     full = os.strerror(errno.ENOMEM)
     return tuple(
         f"{_short(one)}{f' and {len(more)} more' if more else ''}: "
         + (f"{why}, or there are nf_conntrack_max = {most} flows" if why == full else why)
-        for why, (one, *more) in keys.items()
+        for why, (one, *more) in tool.by_reason(failed).items()
     )
 
 
@@ -203,20 +196,7 @@ def _listed(own: Collection[str]) -> dict[str, Entry]:
 
 def _says(*argv: str) -> str:
     """Return what a command says. Raises TableError when it fails."""
-    try:
-        said = subprocess.run(
-            argv,
-            env=child.environment(LC_ALL="C.UTF-8"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=WAIT,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise TableError(f"no {argv[0]} here: install the package {PACKAGES[argv[0]]}") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise TableError(str(error)) from error
-    if said.returncode:
-        lines = [line for line in said.stderr.decode(errors="replace").splitlines() if line.strip()]
-        raise TableError(f"{argv[0]}: {lines[0].strip() if lines else f'exit {said.returncode}'}")
-    return said.stdout.decode(errors="replace")
+    said = tool.run(argv)
+    if said.code:
+        raise TableError(f"{argv[0]}: {said.why}")
+    return said.out.decode(errors="replace")

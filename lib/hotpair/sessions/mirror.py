@@ -7,23 +7,21 @@ from typing import Any
 
 from hotpair import locks, peer
 from hotpair.config import Config
-from hotpair.exits import Later, Refused
+from hotpair.exits import Refused
 from hotpair.failover import gate, role
-from hotpair.sessions import reaper, record, switches
+from hotpair.sessions import reaper, record
 from hotpair.sessions.apply import LOCK
 from hotpair.sessions.backends import Backends
 from hotpair.sessions.record import Origin, Table
 from hotpair.sessions.settings import Sessions
 from hotpair.wire import Wire
 
-START = 10.0  # seconds that the peer's Python may take, besides the time to connect
-
 
 class Mirror:
     """One conversation with the standby."""
 
-    def __init__(self, configured: Sessions, backends: Backends, origin: Origin, wire: Wire) -> None:
-        self.configured, self.backends, self.origin, self.wire = configured, backends, origin, wire
+    def __init__(self, backends: Backends, origin: Origin, wire: Wire) -> None:
+        self.backends, self.origin, self.wire = backends, origin, wire
         self.told: dict[str, Table] = {}  # by label: what the standby knows
         self.problems: dict[str, None] = {}  # lines, each once, in the order they came up
         self.entries: dict[str, int] = {}  # by label, in the last cycle
@@ -35,9 +33,8 @@ class Mirror:
         """Dump every table, tell the standby what has changed, and hear what became of it."""
         self.cycles += 1
         since, self._begun = self._begun, time.monotonic()
-        labels = self.backends.labels(switches.switched_on(self.configured), switches.switched_off())
         with self.wire.gathered():
-            for table in self.backends.dump(labels, self.origin):
+            for table in self.backends.dump(self.backends.followed(), self.origin):
                 self._tell(table)
             self.wire.send(cycle=self.cycles)
         answer = self.wire.receive()
@@ -71,30 +68,21 @@ def conversation(configuration: Config, dry: bool = False) -> Iterator[tuple[Wir
     dry: it is only to compare.
     """
     node, me = configuration.node, role.current()
-    process = peer.start(node, "ssync", "apply")
-    assert process.stdin and process.stdout
-    wire = Wire(process.stdout.fileno(), process.stdin.fileno(), node.io_timeout)
-    try:
+    with peer.wired(node, peer.start(node, "ssync", "apply")) as wire:
         hello = gate.hello(node.name, me)
         wire.send(ssync=record.VERSION, check=dry, **hello)
-        answer = wire.receive(node.connect_timeout + START)
+        answer = wire.receive(node.connect_timeout + peer.START)
         if "refused" in answer:
             raise Refused(f"the standby refuses: {answer['refused']}")
         yield wire, Origin(node.name, hello["boot"], me.epoch)
-        wire.send(bye=True)
-    except Later as away:
-        raise Later(peer.why(process, away), f"is {node.peer} up, and does its key still hold?") from away
-    finally:
-        peer.close(process)
 
 
 def run(configuration: Config, every: float, seconds: float) -> Mirror:
     """Mirror for some seconds, a cycle each `every` seconds. Raises as `conversation` does."""
-    configured = configuration.sessions or Sessions()
-    backends = Backends(configured)
+    backends = Backends(configuration.sessions or Sessions())
     until = time.monotonic() + seconds
     with conversation(configuration) as (wire, origin):
-        mirror = Mirror(configured, backends, origin, wire)
+        mirror = Mirror(backends, origin, wire)
         while True:
             begun = time.monotonic()
             mirror.cycle()
@@ -119,11 +107,9 @@ def reap(backends: Backends, seconds: float = 0.0) -> None:
 
 def compare(configuration: Config) -> dict[str, list[str]]:
     """Return what differs between the tables here and the standby's, by label. Raises as `conversation` does."""
-    configured = configuration.sessions or Sessions()
-    backends = Backends(configured)
+    backends = Backends(configuration.sessions or Sessions())
     with conversation(configuration, dry=True) as (wire, origin):
-        labels = backends.labels(switches.switched_on(configured), switches.switched_off())
-        for table in backends.dump(labels, origin):
+        for table in backends.dump(backends.followed(), origin):
             for message in record.messages(table._replace(entries={})):
                 wire.send(**message)
         wire.send(cycle=1)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 
 from hotpair import log, paths
 from hotpair.failover import role
@@ -52,12 +51,7 @@ class Reaper:
             self._write()
 
     def _write(self) -> None:
-        place = _file()
-        paths.make_private(os.path.dirname(place))
-        fd = os.open(place + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            json.dump({"boot": role.boot_id(), "due": self.due}, file)
-        os.rename(place + ".tmp", place)
+        store.replace(_file(), [json.dumps({"boot": role.boot_id(), "due": self.due}).encode()])
 
 
 def _read() -> Due:

@@ -9,12 +9,11 @@ Recognised by what modinfo(8) says of the module; whether that one is loaded sho
 kernel refuses with EINVAL and without a change (and a line in its log, which is why nothing is tried without the hint).
 """
 
-import shutil
-import subprocess
 from collections.abc import Sequence
 from socket import AF_INET, inet_pton
 
-from hotpair import child
+from hotpair.sessions import tool
+from hotpair.sessions.backend import TableError
 
 AUTHOR = b"Abdessamad El Abbassi"
 LONGEST = 421  # bytes of one write
@@ -24,20 +23,11 @@ WAIT = 10.0  # seconds that modinfo may take
 
 def here() -> bool:
     """Say whether this node's module has the patch."""
-    if not shutil.which("modinfo", path=child.PATH):
-        return False
     try:
-        said = subprocess.run(
-            ["modinfo", "-F", "author", "xt_recent"],
-            env=child.environment(LC_ALL="C.UTF-8"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=WAIT,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        said = tool.run(["modinfo", "-F", "author", "xt_recent"], timeout=WAIT)
+    except TableError:
         return False
-    return said.returncode == 0 and AUTHOR in said.stdout
+    return not said.code and AUTHOR in said.out
 
 
 def takes(key: str) -> bool:

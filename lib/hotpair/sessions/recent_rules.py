@@ -5,11 +5,10 @@ spaces without quotes.
 """
 
 import re
-import shutil
-import subprocess
 from typing import NamedTuple
 
-from hotpair import child
+from hotpair.sessions import tool
+from hotpair.sessions.backend import TableError
 
 MATCH = re.compile(r"-m recent (?:! )?(--.*?) ?--name (.+?)(?: --mask \S+)? --r(?:source|dest)\b")
 SECONDS = re.compile(r"--seconds (\d+)")
@@ -70,17 +69,7 @@ def _some(names: str) -> bool:
 
 
 def _says(program: str) -> str:
-    if not shutil.which(program, path=child.PATH):
-        return ""
     try:
-        said = subprocess.run(
-            [program],
-            env=child.environment(LC_ALL="C.UTF-8"),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=WAIT,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return tool.run([program], timeout=WAIT).out.decode(errors="replace")
+    except TableError:
         return ""
-    return said.stdout.decode(errors="replace")

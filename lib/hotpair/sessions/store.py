@@ -3,9 +3,11 @@
 They are not flushed to the disk: after a crash of the standby its sessions are older than a minute anyway.
 """
 
+import itertools
 import json
 import os
 import time
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import quote
@@ -37,13 +39,17 @@ def put(table: Table, loaded: bool) -> None:
     """Store a table that holds for this moment."""
     about = {"loaded": loaded, "boottime_ms": boottime_ms(), "boot": role.boot_id()}
     place = _file(table.label)
-    paths.make_private(os.path.dirname(place))
+    lines = record.lines(table._replace(at=time.time()))
+    replace(place, itertools.chain([json.dumps(about).encode() + b"\n"], lines))
+
+
+def replace(place: str, lines: Iterable[bytes]) -> None:
+    """Write a file of root's alone and rename it into place; unlike `watch.replace`, not flushed to the disk."""
     directory, name = os.path.split(place)
-    temporary = f"{directory}/.{name}.tmp"
+    temporary = f"{paths.make_private(directory)}/.{name}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with open(fd, "wb") as file:
-        file.write(json.dumps(about).encode() + b"\n")
-        file.writelines(record.lines(table._replace(at=time.time())))
+        file.writelines(lines)
     os.rename(temporary, place)
 
 

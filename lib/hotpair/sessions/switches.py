@@ -8,16 +8,19 @@ from hotpair.sessions import settings
 from hotpair.sessions.settings import Sessions
 
 
-def switched_on(configured: Sessions) -> tuple[str, ...]:
-    """Return the labels of the tables that follow, as they are written: `recent` alone is all of that kind."""
+def switched(configured: Sessions) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the labels of the tables that follow, as they are written (`recent` alone is all of that kind), and those
+    that `ssync stop` named: that holds for a table that another label would take in, too.
+    """
     said = _said()
     wanted = [label for label in configured.tables if said.get(label) is not False]
-    return (*wanted, *(label for label, on in said.items() if on and label not in wanted))
+    on = (*wanted, *(label for label, on in said.items() if on and label not in wanted))
+    return on, frozenset(label for label, on in said.items() if not on)
 
 
-def switched_off() -> frozenset[str]:
-    """Return the labels that `ssync stop` named, which holds for a table that another label would take in, too."""
-    return frozenset(label for label, on in _said().items() if not on)
+def switched_on(configured: Sessions) -> tuple[str, ...]:
+    """Return the labels of the tables that follow."""
+    return switched(configured)[0]
 
 
 def switch(label: str, on: bool) -> None:

@@ -12,6 +12,13 @@ SHOWN = 200  # characters of what a tool says is wrong
 SINGLY = 5  # entries with one and the same problem that are named
 
 
+PACKAGES = {"nft": "nftables", "ip": "iproute2"}  # where a package is not called as its tool
+
+
+class NotInstalled(TableError):
+    """The tool is not here."""
+
+
 class Said(NamedTuple):
     """How a tool ended."""
 
@@ -26,31 +33,39 @@ class Said(NamedTuple):
         return lines[0][:SHOWN] if lines else f"exit {self.code}"
 
 
-def run(argv: Sequence[str], stdin: bytes = b"") -> Said:
-    """Run a tool. Raises TableError when it is not here, or does not end."""
+def run(argv: Sequence[str], stdin: bytes = b"", timeout: float = TIMEOUT) -> Said:
+    """Run a tool. Raises NotInstalled, and TableError when it cannot be run or does not end. timeout: seconds."""
     try:
         done = subprocess.run(
             argv,
             env=child.environment(LC_ALL="C.UTF-8"),
             input=stdin,
             capture_output=True,
-            timeout=TIMEOUT,
+            timeout=timeout,
             check=False,
         )
     except FileNotFoundError:
-        raise TableError(f"there is no {argv[0]} here: install its package") from None
+        package = PACKAGES.get(argv[0], argv[0])
+        raise NotInstalled(f"there is no {argv[0]} here: install the package {package}") from None
     except subprocess.TimeoutExpired:
-        raise TableError(f"{argv[0]}: not done after {TIMEOUT:g} s") from None
+        raise TableError(f"{argv[0]}: not done after {timeout:g} s") from None
+    except OSError as error:
+        raise TableError(f"{argv[0]}: {error.strerror}") from error
     return Said(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+
+def by_reason(failed: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the keys of entries that failed, by why they did."""
+    keys: dict[str, list[str]] = {}
+    for key, why in failed.items():
+        keys.setdefault(why, []).append(key)
+    return keys
 
 
 def problems(refused: Mapping[str, str]) -> tuple[str, ...]:
     """Return lines on entries that were refused, from why by key: one each, or one for many with the same problem."""
-    keys: dict[str, list[str]] = {}
-    for key, why in refused.items():
-        keys.setdefault(why, []).append(key)
     lines = []
-    for why, some in keys.items():
+    for why, some in by_reason(refused).items():
         if len(some) > SINGLY:
             lines.append(f"{len(some)} entries, {some[0][:SHOWN]!r} among them: {why}")
         else:

@@ -4,11 +4,9 @@ Pound tells when a session was seen last, not how long it lives after that. With
 configuration, entries have no end: what has expired on the way is written, dropped by Pound, and a problem line.
 """
 
-import subprocess
 import time
 
-from hotpair import child
-from hotpair.sessions import zevenet_wire
+from hotpair.sessions import tool, zevenet_wire
 from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.record import Entry, Table
 from hotpair.sessions.zevenet_sync import Sync, remove
@@ -96,21 +94,12 @@ class Zevenet:
     def _listed(self, farm: str) -> bytes:
         argv = [self.poundctl, "-c", self.control % farm, "-X"]
         try:
-            said = subprocess.run(
-                argv,
-                env=child.environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=10,
-                check=False,
-            )
-        except FileNotFoundError as error:
+            said = tool.run(argv, timeout=10)
+        except tool.NotInstalled as error:
             raise TableError(f"no {self.poundctl}: without it, no index can be checked") from error
-        except (OSError, subprocess.SubprocessError) as error:
-            raise TableError(f"{self.poundctl}: {error}") from error
-        if said.returncode:
-            raise Missing(f"{self.poundctl}: {said.stderr.decode(errors='replace').strip()[:200]}")
-        return said.stdout
+        if said.code:
+            raise Missing(f"{self.poundctl}: {said.why}")
+        return said.out
 
 
 def _entry(row: Packet, wall_ms: float, ttl: int | None) -> Entry:
