@@ -1,6 +1,6 @@
 """Empty a directory that the peer removed, because a person there wants it gone with all that is in it here."""
 
-from hotpair import apply, scan, tree
+from hotpair import apply, indexing, scan
 from hotpair.exchange import Impossible
 from hotpair.stage import Decided
 from hotpair.treeset import TreeSet
@@ -32,7 +32,7 @@ def _below(files: TreeSet, directory: str) -> tuple[list[str], list[str]]:
     folders = [directory]
     while folders:
         folder = folders.pop()
-        seen = tree.look(files, folder)
+        seen = indexing.look(files, folder)
         for name, record in seen.records.items() if seen else ():
             path = f"{folder}/{name}"
             if record and seen and name in seen.directories:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from hotpair import keep, listed, locks, scan, tree, watch
+from hotpair import indexing, keep, listed, locks, scan, tree, watch
 from hotpair.archive import Row, row_of
 from hotpair.detect import LARGE, Change, Scope, Survey
 from hotpair.scan import State, Unsettled
@@ -25,7 +25,7 @@ def survey(scope: Scope, absences: dict[str, float], folders: Iterable[str] | No
 def index(scope: Scope, changed: Iterable[str]) -> None:
     """Index anew what these paths are part of. The caller holds the state lock."""
     if isinstance(scope.files, TreeSet):
-        tree.index(scope, scope.files, {path.rpartition("/")[0] for path in changed})
+        indexing.index(scope, scope.files, {path.rpartition("/")[0] for path in changed})
     else:
         listed.write_index(scope, scope.files)
 
@@ -104,7 +104,7 @@ def _edited_below(scope: Scope, files: TreeSet, path: str, source: str) -> Itera
     queue = deque([path])
     while queue:
         directory = queue.popleft()
-        seen = tree.look(files, directory)
+        seen = indexing.look(files, directory)
         rows = scope.archive.folder(source + directory[len(path) :])
         for name, record in seen.records.items() if seen else ():
             if seen and name in seen.directories:

@@ -4,25 +4,21 @@ A folder as indexed costs one stat for each entry. In any other, each entry that
 at; the rows that then differ from what was agreed are the changes, however long ago they were seen.
 """
 
-import hashlib
-import json
 import os
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
-from contextlib import suppress
 
-from hotpair import archive, detect, folder, locks, marks, moves, paths, scan
+from hotpair import archive, detect, folder, indexing, locks, marks, moves, paths, scan
 from hotpair.archive import Row, transaction
-from hotpair.config import AnySet
 from hotpair.detect import Change, Scope, Survey
 from hotpair.exits import Later
 from hotpair.folder import Look
+from hotpair.indexing import Columns
 from hotpair.scan import Unsettled
 from hotpair.treeset import TreeSet
 
 HOLD = 1.0  # seconds after which a survey lets others have the state lock
-Columns = tuple[str | None, str | None, str, int]
 
 
 class Unmounted(Later):
@@ -57,7 +53,7 @@ def survey(scope: Scope, tree: TreeSet, absences: dict[str, float], folders: Ite
     walk.go([_top(scope, tree)] if folders is None else sorted(folders))
     if walk.whole and not walk.unsettled and not scope.below:
         scope.archive.note("born", 1.0)
-    changes = [*walk.moves, *_changes(scope, tree, {*walk.unsettled, *walk.later})]
+    changes = [*walk.moves, *_changes(scope, tree, walk)]
     for path in [*(change.path for change in changes), *walk.moved, *walk.unsettled, *walk.later]:
         walk.digests[tree.shared(path.rpartition("/")[0])] = ""
     return Survey(
@@ -88,17 +84,28 @@ def _top(scope: Scope, tree: TreeSet) -> str:
     return scope.below or tree.root
 
 
-def _changes(scope: Scope, tree: TreeSet, left: set[str]) -> list[Change]:
-    found = []
+def _changes(scope: Scope, tree: TreeSet, walk: "_Walk") -> list[Change]:
+    found, left = [], {*walk.unsettled, *walk.later}
     for path, row in scope.archive.pending().items():
         state = row.seen or row.agreed
-        if state is None or "other" in (state.kind, row.seen and row.seen.kind) or path in left:
+        if state is None or "other" in (state.kind, row.seen and row.seen.kind) or _is_in(path, left):
             continue
         if state.kind in scan.SPECIALS and not tree.specials:  # shared once
             continue
-        if tree.covers(path, state.kind == "directory") and scope.asked_for(path):
+        if row.seen is None and state.digest in walk.moving:
+            walk.unsettled.append(path)
+        elif tree.covers(path, state.kind == "directory") and scope.asked_for(path):
             found.append(Change(path, row.agreed, row.seen))
     return moves.pair(found, scope.unmovable)
+
+
+def _is_in(path: str, tops: set[str]) -> bool:
+    """Say whether a path or a directory that it is in is one of `tops`."""
+    while tops and path:
+        if path in tops:
+            return True
+        path = path.rpartition("/")[0]
+    return False
 
 
 class _Walk:
@@ -107,12 +114,13 @@ class _Walk:
     def __init__(self, scope: Scope, tree: TreeSet, absences: dict[str, float], whole: bool) -> None:
         self.scope, self.tree, self.absences, self.whole = scope, tree, absences, whole
         self.queue: deque[str] = deque()
-        self.absent: deque[str] = deque()  # what is missing somewhere may turn up elsewhere: it is looked at last
+        self.absent: OrderedDict[str, None] = OrderedDict()  # it may turn up elsewhere, and is looked at last
         self.unsettled: list[str] = []
         self.later: list[str] = []
         self.noticed = self.new_folders = 0
         self.moves: list[Change] = []
         self.moved: set[str] = set()
+        self.moving: set[str] = set()  # digests: their deletes wait for what is to be looked at once more
         self.digests: dict[str, str] = {}
 
     def go(self, folders: Iterable[str]) -> None:
@@ -125,18 +133,18 @@ class _Walk:
                     if self.queue:
                         self._folder(self.queue.popleft())
                     else:
-                        self._absent(self.absent.popleft())
+                        self._absent(self.absent.popitem(last=False)[0])
 
     def _folder(self, directory: str) -> None:
-        seen = look(self.tree, directory)
+        seen = indexing.look(self.tree, directory)
         if seen is None:  # gone: its parent's entries tell
             if not self.scope.dry:
                 folder.forget(self.scope.files.name, folder.watch_id(directory))
             return
-        digest = None if self.scope.reread else indexed(self.scope, directory, seen)
+        digest = None if self.scope.reread else indexing.indexed(self.scope, directory, seen)
         if digest is None:
             self._examine(directory, seen)
-            digest = index_folder(self.scope, directory, seen)
+            digest = indexing.index_folder(self.scope, directory, seen)
         if self.whole:
             self.digests[self.tree.shared(directory)] = digest
             arrived = {change.path for change in self.moves}  # what is below is looked at where the archive has it
@@ -150,10 +158,10 @@ class _Walk:
         directories = set(seen.directories)
         for name, record in seen.records.items():
             columns = rows.pop(name, None)
-            agreed = columns and _as_agreed(self.tree, columns, record, name in directories)
+            agreed = columns and indexing.as_agreed(self.tree, columns, record, name in directories)
             if record and (self.scope.reread or not agreed):
                 self._entry(f"{directory}/{name}", columns, record, name in directories)
-        self.absent.extend(f"{directory}/{name}" for name in rows)
+        self.absent.update(dict.fromkeys(f"{directory}/{name}" for name in rows))
 
     def _entry(self, path: str, columns: Columns | None, record: str, directory: bool) -> None:
         """Look at an entry that is there and not as agreed."""
@@ -165,6 +173,12 @@ class _Walk:
                 self.new_folders += 1
                 if not self.whole:
                     self.queue.append(path)
+        elif row.seen is None and (sources := self._moved_from(path, record)):
+            self.absent.update(dict.fromkeys(sources))  # their folders may not be among those that are looked at
+            if waiting := {row.seen.digest for source, row in sources.items() if row.seen and self._waits(source)}:
+                self.moving |= waiting
+                self.unsettled.append(path)  # alone it would be new, and be sent
+                return
         elif self._too_early(record):
             self.later.append(path)
             return
@@ -173,6 +187,25 @@ class _Walk:
     def _too_early(self, record: str) -> bool:
         size, ctime_ns = int(record.split(" ")[2]), int(record.split(" ")[4])
         return size > self.tree.bigfile.size and time.time() - ctime_ns / 1e9 < self.tree.bigfile.delay
+
+    def _moved_from(self, path: str, record: str) -> dict[str, Row]:
+        """Return where a file that is new here is known to have been, and is no more."""
+        if path in self.scope.unmovable:
+            return {}
+        known = record.split(" ")[:4]  # without the ctime: a rename changes that
+        rows = {source: self.scope.archive.row(source) for source in self.scope.archive.by_inode(" ".join(known[:2]))}
+        return {
+            source: row
+            for source, row in rows.items()
+            if row.signature.split(" ")[:4] in (known, [""]) and not os.path.lexists(paths.under(source))
+        }
+
+    def _waits(self, path: str) -> bool:
+        try:
+            detect.believe_absence(path, self.absences)
+        except Unsettled:
+            return True
+        return False
 
     def _came_from_elsewhere(self, path: str, row: Row, record: str) -> bool:
         """Take note of a directory that a user moved here, which is one change whatever is below it."""
@@ -220,75 +253,3 @@ class _Walk:
         if detect.is_directory(row.seen) and not detect.is_directory(fresh.seen):
             self.noticed += len(self.scope.archive.below(path))
         return fresh
-
-
-def _as_agreed(files: AnySet, columns: Columns, record: str, directory: bool) -> bool:
-    """Say whether an entry's record is that of an agreed row, as far as a folder can tell of its directories."""
-    agreed, seen, signature, _ = columns
-    if seen != archive.SAME or not signature or agreed is None:
-        return False
-    if not directory:
-        return signature == record
-    dev, ino, mode, uid, gid = record.split(" ")
-    if not signature.startswith(f"{dev} {ino} "):
-        return False
-    owner = list(files.carried.owners.of(int(uid), int(gid)))
-    if scan.ACLS[0] not in files.carried.xattrs:  # the group's bits may be a mask; the folder's own look tells
-        kind, _, wanted, *wanted_owner = json.loads(agreed)[:5]
-        return kind == "directory" and not (wanted ^ int(mode)) & 0o7707 and wanted_owner == owner
-    return agreed.startswith(f'["directory", 0, {mode}, {owner[0]}, {owner[1]}, ')
-
-
-def look(tree: TreeSet, directory: str) -> Look | None:
-    """Look at a folder of a tree through its filter."""
-    device = os.stat(paths.under(tree.root)).st_dev if tree.one_file_system else 0
-    return folder.look(directory, tree.left_out(directory), device)
-
-
-def indexed(scope: Scope, directory: str, seen: Look) -> str | None:
-    """Return the digest of what was agreed in a folder that stands as indexed, None for one that does not."""
-    known = folder.read(scope.files.name, folder.watch_id(directory))
-    if known is None or known[0] != scope.configuration or known[2] != directory or known[3] != seen.text():
-        return None
-    return known[1]
-
-
-def index_folder(scope: Scope, directory: str, seen: Look) -> str:
-    """Index a folder when all in it is as agreed; return the digest of that, "" when it is not so."""
-    name, watch = scope.files.name, folder.watch_id(directory)
-    wanted, directories = {entry: record for entry, record in seen.records.items() if record}, set(seen.directories)
-    rows = {entry: row for entry, row in scope.archive.folder(directory).items() if seen.records.get(entry) != ""}
-    whole = rows.keys() == wanted.keys() and all(
-        _as_agreed(scope.files, rows[entry], record, entry in directories) for entry, record in wanted.items()
-    )
-    if not whole or not (directory == scope.files.live("") or _itself_agreed(scope, directory, seen)):
-        if not scope.dry:
-            folder.forget(name, watch)
-        return ""
-    sum_ = hashlib.blake2b(digest_size=16)
-    for entry in sorted(rows):
-        sum_.update(os.fsencode(f"{entry}/{rows[entry][0]}\0"))
-    if not scope.dry:
-        folder.write(name, watch, scope.configuration, sum_.hexdigest(), directory, seen.text())
-    return sum_.hexdigest()
-
-
-def _itself_agreed(scope: Scope, directory: str, seen: Look) -> bool:
-    """Say whether a folder's own mode, owner and attributes were looked at since they changed, and are as agreed."""
-    row = scope.archive.row(directory)
-    return row.seen == row.agreed and row.signature.rpartition(" ")[2] == seen.own.rpartition(" ")[2]
-
-
-def index(scope: Scope, tree: TreeSet, folders: Iterable[str]) -> None:
-    """Index folders anew. The caller holds the state lock."""
-    paths.make_private(paths.set_state(scope.files.name, "folders"))
-    with transaction(scope.archive.db):
-        for directory in folders:
-            seen = look(tree, directory)
-            if seen is None:
-                folder.forget(scope.files.name, folder.watch_id(directory))
-                continue
-            if directory != tree.root:  # what changed in it gave it another ctime, and so may a chmod have done
-                with suppress(Unsettled, OSError):
-                    detect.current(scope, directory, scope.archive.row(directory))
-            index_folder(scope, directory, seen)

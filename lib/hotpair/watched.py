@@ -9,7 +9,7 @@ import re
 from collections import deque
 from typing import NamedTuple
 
-from hotpair import folder, globs, listed, paths, tree
+from hotpair import folder, globs, indexing, listed, paths
 from hotpair.config import AnySet
 from hotpair.filesset import FilesSet
 from hotpair.treeset import TreeSet
@@ -44,7 +44,7 @@ def _folders(files: TreeSet) -> list[str]:
     found, queue = [], deque([files.root] if os.path.isdir(paths.under(files.root)) else [])
     while queue:
         here = queue.popleft()
-        seen = tree.look(files, here)
+        seen = indexing.look(files, here)
         if seen is not None:
             found.append(here)
             queue.extend(f"{here}/{name}" for name in sorted(seen.directories))

@@ -1,0 +1,97 @@
+"""A file that a user moved is one rename on the peer, by an event's run as by a sweep: its inode there stays."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hotpair import folder
+from tests.ext.trees import SETS, Trees, fill
+from tests.ext.twonodes import Node
+
+
+def inode(node: Node, name: str) -> int:
+    return node.live(f"/srv/data/{name}").stat().st_ino
+
+
+def move(node: Node, source: str, target: str) -> None:
+    node.live(f"/srv/data/{source}").rename(node.live(f"/srv/data/{target}"))
+
+
+def event(trees: Trees, directory: str = "") -> int:
+    """Run on alpha what incrond starts for a directory of the tree; return its exit code."""
+    return trees.alpha.run("syncr", "data", folder.watch_id(f"/srv/data{directory}")).code
+
+
+@pytest.mark.parametrize("target", ["moved", "d/moved", "d/deep/f"])
+@pytest.mark.parametrize("told", ["old", "new"], ids="by the event of its {} directory".format)
+def test_moved_file_is_a_rename(filled, target, told):
+    fill(filled.alpha, "file")
+    filled.sync()
+    before = inode(filled.beta, "file")
+    move(filled.alpha, "file", target)
+    assert event(filled, "" if told == "old" else f"/{target}".rpartition("/")[0]) == 0
+    event(filled)
+    assert inode(filled.beta, target) == before
+    assert filled.equal()
+
+
+def test_file_that_was_moved_many_times_while_the_peer_was_away_is_one_rename(filled):
+    before = inode(filled.beta, "d/f")
+    filled.cut()
+    for source, target in (("d/f", "1"), ("1", "d/2"), ("d/2", "d/deep/3"), ("d/deep/3", "4")):
+        move(filled.alpha, source, target)
+        assert event(filled) == 75
+    filled.mend()
+    assert filled.alpha.hotpair("retry", "data").code == 0
+    assert event(filled) == 0
+    assert inode(filled.beta, "4") == before
+    assert filled.equal()
+
+
+def test_many_files_that_are_moved_at_once_are_renames(filled):
+    names = [f"old {number}" for number in range(200)]
+    for name in names:
+        filled.alpha.write(f"/srv/data/{name}", f"content of {name}")
+    filled.sync()
+    before = {name: inode(filled.beta, name) for name in names}
+    for name in names:
+        move(filled.alpha, name, f"d/{name}")
+    assert event(filled) == 0
+    assert {name: inode(filled.beta, f"d/{name}") for name in names} == before
+    assert filled.equal()
+
+
+@pytest.mark.parametrize("more", ["bigfile = 1K 300\n", "large = 1K\n"], ids=["rests first", "is left aside"])
+def test_moved_file_is_a_rename_even_where_a_written_one(trees, more):
+    trees.alpha.write("/srv/data/big", "x" * 5000)
+    trees.sync()
+    for node in trees.nodes:
+        node.configure(SETS + more) if "bigfile" in more else node.configure(SETS, more)
+    before = inode(trees.beta, "big")
+    move(trees.alpha, "big", "bigger")
+    assert event(trees) == 0
+    assert inode(trees.beta, "bigger") == before
+    assert trees.equal()
+
+
+def test_new_file_on_the_inode_of_one_that_is_gone_is_new(filled):
+    """File systems give the inode of a removed file to the next one."""
+    filled.alpha.live("/srv/data/d/f").write_text("to be moved")
+    filled.sync()
+    move(filled.alpha, "d/f", "new")
+    filled.alpha.live("/srv/data/new").write_text("rewritten")
+    assert event(filled) == 0
+    assert filled.beta.text("/srv/data/new") == "rewritten"
+    assert filled.equal()
+
+
+def test_backup_that_an_editor_makes_by_moving_never_takes_the_file_from_the_peer(filled):
+    """Vim's backupcopy=no: the file is moved to its backup, and written anew."""
+    before = inode(filled.beta, "d/f")
+    os.link(filled.beta.live("/srv/data/d/f"), Path(filled.beta.root, "held"))  # or its inode might be used again
+    move(filled.alpha, "d/f", "d/f~")
+    filled.alpha.write("/srv/data/d/f", "edited")
+    assert event(filled, "/d") == 0
+    assert filled.beta.text("/srv/data/d/f") == "edited" and inode(filled.beta, "d/f~") != before
+    assert filled.equal()
