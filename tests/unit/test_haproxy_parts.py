@@ -24,7 +24,7 @@ SERVERS = haproxy_lines.servers(STATE)
 
 def rows(*blocks: str, table: str = "app") -> list[Entry]:
     reader = Rows(haproxy_lines.namer(SERVERS, table))
-    return [entry for block in blocks for entry in reader.read(block.encode("latin-1"))]
+    return [entry for block in blocks for entry in reader.read(block.encode("latin-1")).values()]
 
 
 # Reading

@@ -12,7 +12,7 @@ SEEN = Head("hash:ip", {"family": "inet", "timeout": "3600", "counters": ""})
 
 
 def saved(*rows: str) -> dict[str, Entry]:
-    return ipset_rows.saved("".join(f"{line}\n" for line in (CREATE + OWN, *rows)))[1]
+    return ipset_rows.saved(["".join(f"{line}\n" for line in (CREATE + OWN, *rows))])[1]
 
 
 def test_entries_are_read_with_half_a_second_for_what_ipset_leaves_out() -> None:
@@ -37,11 +37,11 @@ def test_what_else_an_entry_has_is_kept() -> None:
 @pytest.mark.parametrize("text", ["", "create s", CREATE + "\nnonsense\n", CREATE + "\nadd s 10.0.0.1 sort of\n"])
 def test_what_is_no_saved_set_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
-        ipset_rows.saved(text)
+        ipset_rows.saved([text])
 
 
 def test_a_set_is_made_again_without_what_is_its_own() -> None:
-    head = ipset_rows.saved(f"{CREATE}{OWN}\n")[0]
+    head = ipset_rows.saved([f"{CREATE}{OWN}\n"])[0]
     assert head.create("other") == CREATE.replace("create s", "create other")
     assert head.facts() == {
         **{"type": "hash:ip", "family": "inet", "maxelem": "65536", "timeout": "3600"},
@@ -51,7 +51,7 @@ def test_a_set_is_made_again_without_what_is_its_own() -> None:
 
 def test_a_list_says_the_same_of_a_set() -> None:
     text = f"Name: s\nType: hash:ip\nRevision: 6\nHeader: {CREATE.partition('hash:ip ')[2]}{OWN}\nReferences: 0\n"
-    head = ipset_rows.saved(f"{CREATE}{OWN}\n")[0]
+    head = ipset_rows.saved([f"{CREATE}{OWN}\n"])[0]
     assert (ipset_rows.listed(text).type, ipset_rows.listed(text).options) == (head.type, head.options)
 
 

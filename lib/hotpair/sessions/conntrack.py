@@ -8,33 +8,20 @@ Lost are labels, helpers with what they expect, and the counters. SCTP and DCCP 
 """
 
 import errno
-import gc
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from hotpair.sessions import conntrack_lines, conntrack_netlink, tool
-from hotpair.sessions.backend import Loaded, Missing, TableError
+from hotpair.sessions.backend import Loaded, Missing, TableError, uncollected
 from hotpair.sessions.conntrack_messages import Flow, Unfit, flow
 from hotpair.sessions.record import SAME_DEADLINE, Entry, Table
 
 MOST = "/proc/sys/net/netfilter/nf_conntrack_max"
 LIST = ("conntrack", "-L", "-u", "ASSURED", "-o", "extended")
 SHOWN = 100  # characters of a key
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Have no garbage looked for: flows make none, and the looking takes as long as the rest."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 class Conntrack:
@@ -49,14 +36,14 @@ class Conntrack:
         """Return the one table, where the kernel tracks connections."""
         return [""] if os.path.exists(MOST) else []
 
-    @_no_collection()
+    @uncollected()
     def dump(self, name: str) -> Table:
         """Return the table as it is now. Raises TableError."""
         facts, own = {"nf_conntrack_max": _most(name)}, _own()
         clock, at = time.monotonic() * 1000, time.time()
         return Table(self.name, name, at, clock, _listed(own), facts)
 
-    @_no_collection()
+    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Write what is new or different, and end what is gone since `last`. Raises TableError.
 
@@ -184,19 +171,11 @@ def _most(name: str) -> int:
 
 def _own() -> frozenset[str]:
     """Return the addresses that this node has now."""
-    return conntrack_lines.addresses(_says("ip", "-j", "address"))
+    return conntrack_lines.addresses("".join(tool.printed(("ip", "-j", "address"))))
 
 
 def _listed(own: Collection[str]) -> dict[str, Entry]:
     try:
-        return {entry.key: entry for entry in conntrack_lines.entries(_says(*LIST), own)}
+        return {entry.key: entry for text in tool.printed(LIST) for entry in conntrack_lines.entries(text, own)}
     except ValueError as error:
         raise TableError(f"conntrack(8) shows {error}") from error
-
-
-def _says(*argv: str) -> str:
-    """Return what a command says. Raises TableError when it fails."""
-    said = tool.run(argv)
-    if said.code:
-        raise TableError(f"{argv[0]}: {said.why}")
-    return said.out.decode(errors="replace")

@@ -9,8 +9,9 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from operator import attrgetter
 
-from hotpair.sessions.backend import Deadline, Loaded, Missing, TableError
+from hotpair.sessions.backend import Deadline, Loaded, Missing, TableError, uncollected
 from hotpair.sessions.haproxy_lines import TABLE, WRITABLE, Head, Rows, Servers, Unsayable, heads, namer, said, servers
 from hotpair.sessions.haproxy_socket import DENIED, Order, ask, carry_out, parts, stream
 from hotpair.sessions.haproxy_write import NEAR, Known, Writing, clock, shown
@@ -18,6 +19,7 @@ from hotpair.sessions.record import Entry, Table, differs
 
 REFRESHED = 250.0  # milliseconds by which the end of an entry must have moved to say that it was seen
 NO_TABLE = "No such table"
+LEFT = attrgetter("remaining_ms")
 
 
 class Haproxy:
@@ -34,6 +36,7 @@ class Haproxy:
         [said_] = ask(self.socket, b"show table", 1)
         return sorted(heads(said_))
 
+    @uncollected()
     def dump(self, name: str) -> Table:
         """Return a table as it is now. Raises TableError."""
         _checked(name)
@@ -45,22 +48,22 @@ class Haproxy:
         while b"\n" not in start:
             start += next(blocks, b"\n")
         head = _head(name, start.decode("latin-1"))
-        entries = {entry.key: entry for entry in self._entries(rows, start, blocks)}
-        if not all(entry.remaining_ms for entry in entries.values()):
-            entries = _lasting(entries)
+        entries = _lasting(self._entries(rows, start, blocks))
         return table._replace(entries=entries, facts={"type": head.type, "size": head.size})
 
-    def _entries(self, rows: Rows, start: bytes, blocks: Iterator[bytes]) -> Iterator[Entry]:
+    def _entries(self, rows: Rows, start: bytes, blocks: Iterator[bytes]) -> dict[str, Entry]:
         try:
-            yield from rows.read(start)
+            found = rows.read(start)
             for block in blocks:
-                yield from rows.read(block)
+                found |= rows.read(block)
         except ValueError as line:
             denied = str(line).startswith("# contents not dumped")
             raise TableError(DENIED if denied else f"HAProxy shows what is no entry: {line}") from None
         if not rows.whole:
             raise TableError("HAProxy ended its answer too early")
+        return found
 
+    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Make the table here what `wanted` says. Raises TableError.
 
@@ -143,6 +146,8 @@ def _left(entry: Entry) -> float:
 
 def _lasting(entries: dict[str, Entry]) -> dict[str, Entry]:
     """Return the entries without those whose time is just over, where entries expire at all: `exp` is 0 for either."""
+    if all(map(LEFT, entries.values())):
+        return entries
     return {key: entry for key, entry in entries.items() if entry.remaining_ms} or entries
 
 

@@ -7,7 +7,7 @@ in what stands between `exp` and the first datum (`shard=3`), and in what data t
 import re
 import socket
 from collections.abc import Callable
-from operator import itemgetter
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from hotpair.sessions.record import Entry
@@ -17,14 +17,12 @@ WRITABLE = (*FAMILIES, "integer", "string")  # the types whose keys `set table` 
 HEADER = re.compile(r"# table: (\S+), type: (\w+), size: *(\d+), used: *(\d+)")
 # A blank of a string key is written as a backslash and a blank. The possessive repeats cannot go back and forth.
 KEY = r"([^\\ \n]*+(?:\\.[^\\ \n]*+)*+)"
-LEAD = rf"0x[0-9a-f]+: key={KEY} use=\d+ exp=(\d+)"
-ROW = re.compile(LEAD + r"((?: \w+(?:\(\d+\))?=\S*)*) *")
-FIELD = re.compile(r" (\w+)(\(\d+\))?=(\S*)")
+ROW = re.compile(rf"^0x[0-9a-f]+: key={KEY} use=\d+ exp=(\d+)((?: [^\n]*)?)\n", re.MULTILINE)
+TITLE = re.compile(r"(\w+)(?:\(\d+\))?")  # of a rate with its period, in milliseconds
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 TABLE = re.compile(r"[A-Za-z0-9_.:/-]+")  # a proxy's name, or a peers section's with the table's own behind a slash
-PLACES = {"server_id", "server_key"}
 # How many connections there are now is true of the node that has them: nothing would ever count them down elsewhere.
-LEFT_OUT = PLACES | {"conn_cur", "shard"}
+LEFT_OUT = {"server_id", "server_key", "conn_cur", "shard"}
 SHOWN = {"t": b"\t", "n": b"\n", "r": b"\r", "e": b"\x1b"}  # dump_text() of src/tools.c
 ESCAPE = re.compile(r"\\(?:x([0-9A-F]{2})|(.))", re.DOTALL)
 # All that means something to a command. A line that ends with `<<` would wait for more (management guide, section 9.3).
@@ -163,92 +161,63 @@ def fields(data: dict[str, Any], names: dict[str, str]) -> bytes:
     return found.encode()
 
 
-def _nowhere(_: tuple[str, ...]) -> tuple[str, ...]:
-    return "0", "-"
-
-
 class Rows:
-    """Reads the rows of one table. All rows of a table have the same data, so one expression reads them at a stroke."""
+    """Reads the rows of one table, the entries of which have few different data: what is said of them is read once."""
 
     def __init__(self, name: Callable[[str, str], str]) -> None:
-        self.name = name
         self.whole = False  # the answer has come to its end
         self._rest = ""  # of a line that is not whole yet
-        self._shape: re.Pattern[str] | None = None
-        self._names: list[str] = []  # of the counters in it
-        # these get from its groups the values of the counters, and two more, and what leads to the server
-        self._pick: Callable[[tuple[str, ...]], tuple[str, ...]] = itemgetter(0, 0)
-        self._place: Callable[[tuple[str, ...]], tuple[str, ...]] = _nowhere
-        self._keyed = False  # both server_id and server_key do
-        self._servers: dict[tuple[str, ...], dict[str, Any]] = {}  # data, as far as they say the server
+        self._data = _Data(name)
 
-    def read(self, block: bytes) -> list[Entry]:
-        """Return the entries of some more bytes of an answer. Raises ValueError for a line that is no row."""
+    def read(self, block: bytes) -> dict[str, Entry]:
+        """Return, by key, the entries of some more bytes of an answer. Raises ValueError for a line that is no row."""
         text, newline, self._rest = (self._rest + block.decode("latin-1")).rpartition("\n")
         text += newline
         if newline:
             self.whole = not self._rest and (text == "\n" or text.endswith("\n\n"))
-        found: list[Entry] = []
-        while text and not self._shape:
-            line, _, text = text.partition("\n")
-            found += self._line(line)
-        rows = self._shape.findall(text) if self._shape else []
-        if len(rows) == text.count("\n") - text.endswith("\n\n"):
-            return found + self._entries(rows)
-        for line in text.split("\n"):
-            found += self._line(line)
-        return found
+        rows = ROW.findall(text)
+        if len(rows) != text.count("\n"):
+            self._others(text)
+        if not rows:
+            return {}
+        keys, spans, said_ = zip(*rows, strict=True)
+        left = [float(span) or None for span in spans]
+        fields = zip(keys, repeat(0), repeat(()), left, map(self._data.__getitem__, said_), strict=False)
+        return dict(zip(keys, map(tuple.__new__, repeat(Entry), fields), strict=True))
 
-    def _line(self, line: str) -> list[Entry]:
-        if not line or line.startswith("# table: "):
-            return []
-        if not (self._shape and self._shape.fullmatch(line + "\n")):
-            row = ROW.fullmatch(line)
-            if not row:
+    def _others(self, text: str) -> None:
+        """Raise ValueError for a line that is neither a row nor the head of the table, nor empty."""
+        for line in ROW.sub("", text).split("\n"):
+            if line and not line.startswith("# table: "):
                 raise ValueError(line[:200])
-            self._learn(row[3])
-        assert self._shape
-        return self._entries(self._shape.findall(line + "\n"))
 
-    def _learn(self, rest: str) -> None:
-        """Make the expression for rows with these data."""
-        self._servers = {}
-        self._names = []
-        groups: list[int] = []
-        places: dict[str, int] = {}
-        shape, group = "", 2  # behind key and exp
-        for name, period, value in FIELD.findall(rest):
-            counter = name not in LEFT_OUT and value.isdecimal()
-            shape += f" {name}{re.escape(period)}="
-            shape += "(\\d++)" if counter else "(\\S*+)" if name in PLACES else "\\S*+"
-            if counter:
-                self._names.append(name)
-                groups.append(group)
-            elif name in PLACES:
-                places[name] = group
-            group += counter or name in PLACES
-        self._shape = re.compile(f"^{LEAD}{shape} *\n", re.MULTILINE)
-        self._pick = itemgetter(*groups, 0, 0)  # of two or more it makes a tuple
-        self._keyed = len(places) == len(PLACES)
-        number = places.get("server_id", 0)
-        self._place = itemgetter(number, places.get("server_key", number)) if number else _nowhere
 
-    def _entries(self, rows: list[tuple[str, ...]]) -> list[Entry]:
-        names, pick, place, servers = self._names, self._pick, self._place, self._servers
-        found = []
-        for row in rows:
-            at = place(row)
-            data = servers[at] if at in servers else self._described(at)
-            if names:
-                data = data.copy()
-                for name, value in zip(names, pick(row), strict=False):
-                    if value != "0":
-                        data[name] = int(value)
-            found.append(Entry(row[0], 0, (), float(row[1]) or None, data))
+class _Data(dict[str, dict[str, Any]]):
+    """The data of entries, by how HAProxy says them."""
+
+    def __init__(self, name: Callable[[str, str], str]) -> None:
+        super().__init__()
+        self._name = name
+        self._titles: dict[str, str] = {}  # names of data, by how they are titled
+
+    def __missing__(self, text: str) -> dict[str, Any]:
+        values = {}
+        for word in text.split():
+            title, equals, value = word.partition("=")
+            if not equals:
+                raise ValueError(word[:200])
+            values[self._titles.get(title) or self._titled(title)] = value
+        number = values.get("server_id", "0")
+        found: dict[str, Any] = {"server": self._name(number, values.get("server_key", "-"))} if number != "0" else {}
+        for name, value in values.items():
+            if value != "0" and name not in LEFT_OUT and value.isdecimal():
+                found[name] = int(value)
+        self[text] = found
         return found
 
-    def _described(self, at: tuple[str, ...]) -> dict[str, Any]:
-        number, key = at
-        data = {"server": self.name(number, key if self._keyed else "-")} if number != "0" else {}
-        self._servers[at] = data
-        return data
+    def _titled(self, title: str) -> str:
+        found = TITLE.fullmatch(title)
+        if not found:
+            raise ValueError(title[:200])
+        self._titles[title] = found[1]
+        return found[1]

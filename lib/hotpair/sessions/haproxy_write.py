@@ -24,7 +24,7 @@ def clock() -> float:
 def shown(answer: str) -> list[Entry]:
     """Return the entry of an answer to `show table NAME key KEY`, none when there is none. Raises TableError."""
     try:
-        return Rows(lambda number, _: number).read(f"{answer}\n".encode("latin-1"))
+        return list(Rows(lambda number, _: number).read(f"{answer}\n".encode("latin-1")).values())
     except ValueError as line:
         raise TableError(f"HAProxy shows what is no entry: {line}") from None
 

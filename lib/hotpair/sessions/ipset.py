@@ -6,9 +6,10 @@ Exact to a second, which is as fine as ipset says it. A set of sets (list:set) i
 import hashlib
 import re
 import time
+from collections.abc import Iterator
 
 from hotpair.sessions import ipset_rows, tool
-from hotpair.sessions.backend import Loaded, Missing, TableError
+from hotpair.sessions.backend import Loaded, Missing, TableError, uncollected
 from hotpair.sessions.ipset_rows import NAME, Head, Unsayable
 from hotpair.sessions.record import Entry, Table, differs
 
@@ -28,19 +29,20 @@ class Ipset:
 
     def names(self) -> list[str]:
         """Return the sets that are here. Raises TableError."""
-        return sorted(_ipset("list", "-name").split())
+        return sorted("".join(_ipset("list", "-name")).split())
 
+    @uncollected()
     def dump(self, name: str) -> Table:
         """Return a table as it is now. Raises TableError."""
         at, clock = time.time(), time.monotonic() * 1000
-        text = _ipset("save", _checked(name))
         try:
-            head, entries = ipset_rows.saved(text)
+            head, entries = ipset_rows.saved(_ipset("save", _checked(name)))
         except ValueError as error:
             raise TableError(f"ipset {name} is saved as no set: {error}") from error
         _carried(head)
         return Table(self.name, name, at, clock, entries, head.facts())
 
+    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Make the set here what `wanted` says. Raises TableError."""
         head = self._heads.pop(wanted.name, None) if last else None
@@ -133,7 +135,7 @@ def _head(wanted: Table) -> Head:
     """Return what the set here is. Raises TableError when it is not of the kind that the master's is."""
     text = _ipset("list", "-terse", _checked(wanted.name))
     try:
-        head = ipset_rows.listed(text)
+        head = ipset_rows.listed("".join(text))
     except ValueError as error:
         raise TableError(f"ipset {wanted.name} is listed as no set: {error}") from error
     _carried(head)
@@ -156,9 +158,9 @@ def _checked(name: str) -> str:
     return name
 
 
-def _ipset(*words: str) -> str:
-    """Return what ipset prints. Raises TableError."""
-    said = tool.run(["ipset", *words])
-    if said.code:
-        raise Missing(f"there is no set {words[-1]} here") if ABSENT in said.err else TableError(f"ipset: {said.why}")
-    return said.out.decode(errors="replace")
+def _ipset(*words: str) -> Iterator[str]:
+    """Yield what ipset prints. Raises TableError."""
+    try:
+        yield from tool.printed(["ipset", *words])
+    except tool.Failed as failed:
+        raise Missing(f"there is no set {words[-1]} here") if ABSENT in failed.said.err else failed from None

@@ -6,7 +6,8 @@ The time that an entry has left is told in whole seconds: half of one is added, 
 
 import re
 import socket
-from itertools import repeat
+from collections.abc import Iterable
+from itertools import chain, repeat
 from typing import Any
 
 from hotpair.sessions.record import Entry
@@ -26,7 +27,7 @@ PORT = re.compile(r"(?:[a-z0-9][a-z0-9-]{0,19}:)?[0-9A-Za-z][0-9A-Za-z-]{0,39}(?
 MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 MARK = re.compile(r"0x[0-9a-f]{1,8}|[0-9]{1,10}")
 INTERFACE = re.compile(r"(?:physdev:)?[A-Za-z0-9_.@+-][A-Za-z0-9_.:@+-]{0,14}")
-PLAIN = ("add", "", "", "timeout", "", "packets", "", "bytes", "")  # words of most rows, where they are always the same
+ALIKE = re.compile(r"add \S+ \S+( timeout \d+)?( packets \d+ bytes \d+)?\n")
 SHAPES = {"port": PORT, "mac": MAC, "mark": MARK, "iface": INTERFACE}
 COMMENT = re.compile(r'[^"\\\x00-\x1f\x7f]{1,255}')
 SKB = {
@@ -79,45 +80,67 @@ def listed(text: str) -> Head:
     return Head(header[1], options(header[2].split()))
 
 
-def saved(text: str) -> tuple[Head, dict[str, Entry]]:
-    """Return the set that `ipset save` prints, and its entries by their keys. Raises ValueError."""
-    first, _, rows = text.partition("\n")
+def saved(blocks: Iterable[str]) -> tuple[Head, dict[str, Entry]]:
+    """Return the set that `ipset save` prints, and its entries by their keys. Raises ValueError.
+
+    blocks: of whole lines.
+    """
+    rest = iter(blocks)
+    first, _, rows = next(rest, "").partition("\n")
     words = first.split()
     if len(words) < 3 or words[0] != "create":
         raise ValueError(first[:80])
     head = Head(words[2], options(words[3:]))
-    expires = "timeout" in head.options
-    entries = _alike(rows, expires)
-    if entries is None:
-        entries = {}
-        for key, timeout, packets, octets, rest in ROW.findall(rows):
-            data: dict[str, Any] = {"bytes": int(octets)} if octets else {}
-            hits = _more(rest, data) if rest else 0
-            entries[key] = Entry(key, int(packets or hits), (), _left(timeout) if expires and timeout else None, data)
-    if len(entries) != rows.count("\n"):
+    left = _Left({"0": None}) if "timeout" in head.options else None
+    found: dict[str, Entry] = {}
+    count = 0
+    for some in chain([rows], rest):
+        entries = _alike(some, left)
+        found |= _each(some, left) if entries is None else entries
+        count += some.count("\n")
+    if len(found) != count:
         raise ValueError("a line that is no entry")
-    return head, entries
+    return head, found
 
 
-def _left(timeout: str) -> float | None:
-    return int(timeout) * 1000 + HALF if timeout != "0" else None
+class _Left(dict[str, float | None]):
+    """The milliseconds that entries have left, by what is said of it: most say the same few numbers."""
+
+    def __missing__(self, timeout: str) -> float:
+        found = self[timeout] = int(timeout) * 1000 + HALF
+        return found
 
 
-def _alike(rows: str, expires: bool) -> dict[str, Entry] | None:
-    """Return the entries of rows that all have a time and counters and nothing else, None where some are different.
+def _each(rows: str, left: _Left | None) -> dict[str, Entry]:
+    """Return the entries of rows of any kind."""
+    found = {}
+    for key, timeout, packets, octets, rest in ROW.findall(rows):
+        data: dict[str, Any] = {"bytes": int(octets)} if octets else {}
+        hits = _more(rest, data) if rest else 0
+        found[key] = Entry(key, int(packets or hits), (), left[timeout] if left and timeout else None, data)
+    return found
+
+
+def _alike(rows: str, left: _Left | None) -> dict[str, Entry] | None:
+    """Return the entries of rows that all have a time, counters or both, and nothing else; None where some differ.
 
     They are read a column at a time, which takes a third of the time that a row at a time does.
     """
+    titles = ALIKE.match(rows)
     words, count = rows.split(), rows.count("\n")
-    if not expires or len(words) != len(PLAIN) * count:
+    if not titles or (titles[1] and left is None):
         return None
-    columns = [words[at :: len(PLAIN)] for at in range(len(PLAIN))]
-    if any(title and column.count(title) != count for title, column in zip(PLAIN, columns, strict=True)):
+    plain = ["add", "", ""] + ["timeout", ""] * bool(titles[1]) + ["packets", "", "bytes", ""] * bool(titles[2])
+    if len(words) != len(plain) * count:
         return None
-    _, _, keys, _, timeouts, _, packets, _, octets = columns
-    counters = [{"bytes": number} for number in map(int, octets)]
-    fields = zip(keys, map(int, packets), repeat(()), map(_left, timeouts), counters, strict=False)
-    return dict(zip(keys, map(tuple.__new__, repeat(Entry), fields), strict=False))
+    columns = [words[at :: len(plain)] for at in range(len(plain))]
+    if any(title and column.count(title) != count for title, column in zip(plain, columns, strict=True)):
+        return None
+    keys = columns[2]
+    lasts = map(left.__getitem__, columns[4]) if titles[1] and left else repeat(None)
+    hits = map(int, columns[-3]) if titles[2] else repeat(0)
+    data = [{"bytes": number} for number in map(int, columns[-1])] if titles[2] else repeat({})
+    return dict(zip(keys, map(tuple.__new__, repeat(Entry), zip(keys, hits, repeat(()), lasts, data)), strict=False))
 
 
 def _more(rest: str, data: dict[str, Any]) -> int:

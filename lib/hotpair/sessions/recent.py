@@ -17,7 +17,7 @@ from math import inf
 from typing import Any
 
 from hotpair.sessions import recent_patched, recent_proc, recent_rows, recent_rules
-from hotpair.sessions.backend import Deadline, Loaded, TableError
+from hotpair.sessions.backend import Deadline, Loaded, TableError, uncollected
 from hotpair.sessions.jiffies import Clock
 from hotpair.sessions.recent_memory import Memory
 from hotpair.sessions.recent_replay import Limits, plan
@@ -44,6 +44,7 @@ class Recent:
         """Return the tables of this kind that are here: their rules make them."""
         return recent_proc.names()
 
+    @uncollected()
     def dump(self, name: str) -> Table:
         """Return a table as it is now. Raises TableError."""
         facts = self._facts(name)  # takes its time now and then, and an age is of the moment of the reading
@@ -52,6 +53,7 @@ class Recent:
         entries, now = self._entries(name, text)
         return Table("recent", name, time.time(), self._clock.ms(now), entries, facts)
 
+    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Repeat the hits that the table here has not had. Raises TableError."""
         with recent_proc.opened(wanted.name, os.O_RDWR) as fd:
