@@ -4,6 +4,7 @@
 """
 
 import functools
+import gc
 import json
 import os
 import shutil
@@ -198,6 +199,7 @@ def ratios(ours: Callable[[], object], bare: Callable[[], object], pairs: int) -
 
 
 def main(kind: str, number: str, pairs: str) -> None:
+    gc.disable()  # as ssync does
     filled = FILLED[kind](int(number))
     bench = next(filled)
     found = {

@@ -240,6 +240,19 @@ def test_of_more_stamps_than_there_is_room_for_the_last_are_written() -> None:
     assert planned({"a": (900, 800, 700, 600, 500)}, here={}).added == [(age, "a") for age in (800, 700, 600, 500)]
 
 
+@pytest.mark.parametrize("limits", [Limits(), Limits(2000, 2), Limits(800, 4)])
+@pytest.mark.parametrize("recent", [-1.0, 600.0])
+def test_an_empty_table_is_filled_at_once_as_it_would_be_address_by_address(limits: Limits, recent: float) -> None:
+    rows = {"a": (9000.0, 700.0, 500.0), "b": (1900.0,), "c": (), "d": (900.0, 800.0, 40.0)}
+    at_once, one_by_one = (planned(rows, known, recent=recent, limits=limits) for known in ({}, {"gone": (1.0,)}))
+    assert at_once == one_by_one and at_once.added
+
+
+def test_what_a_smaller_ring_had_no_room_for_makes_an_address_no_other() -> None:
+    before, now = (500, 400, 300, 200, 100), (1400, 1300, 1200, 1100, 7)
+    assert planned({"a": now}, {"a": before}).added == [(7, "a")]
+
+
 def test_what_matches_no_rule_any_more_is_not_loaded_and_the_rest_has_a_deadline() -> None:
     found = planned(
         {"a": (9000, 7000), "b": (9000, 1000, 500), "c": (5000,)}, here={}, recent=-1.0, limits=Limits(5000)

@@ -1,6 +1,7 @@
 """ssync: carry the session tables of firewall and proxies to the standby, and write them there."""
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -266,6 +267,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Do one command. Returns an os.EX_* value."""
+    gc.disable()  # tables make no garbage in rings, and looking for it among 50,000 entries takes as long as the rest
     log.person = True
     options = parser().parse_args(argv)
     return commands.run(lambda: COMMANDS[options.command].do(options))

@@ -1,8 +1,5 @@
 """What each kind of session table can do: say what there is, dump a table, load one, and end an entry in time."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from hotpair.sessions.record import Table
@@ -29,18 +26,6 @@ class Loaded(NamedTuple):
     entries: int  # that are in the table now, because of this or an earlier load
     problems: tuple[str, ...] = ()  # one line each: what could not be loaded, and why
     deadlines: dict[str, Deadline] = {}  # by key; of what is written in this load
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Have no garbage looked for: tables make none, and the looking takes as long as the rest."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 class Backend(Protocol):

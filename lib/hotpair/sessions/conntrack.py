@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from hotpair.sessions import conntrack_lines, conntrack_netlink, tool
-from hotpair.sessions.backend import Loaded, Missing, TableError, uncollected
+from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.conntrack_messages import Flow, Unfit, flow
 from hotpair.sessions.record import SAME_DEADLINE, Entry, Table
 
@@ -36,14 +36,12 @@ class Conntrack:
         """Return the one table, where the kernel tracks connections."""
         return [""] if os.path.exists(MOST) else []
 
-    @uncollected()
     def dump(self, name: str) -> Table:
         """Return the table as it is now. Raises TableError."""
         facts, own = {"nf_conntrack_max": _most(name)}, _own()
         clock, at = time.monotonic() * 1000, time.time()
         return Table(self.name, name, at, clock, _listed(own), facts)
 
-    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Write what is new or different, and end what is gone since `last`. Raises TableError.
 

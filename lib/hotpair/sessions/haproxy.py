@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from operator import attrgetter
 
-from hotpair.sessions.backend import Deadline, Loaded, Missing, TableError, uncollected
+from hotpair.sessions.backend import Deadline, Loaded, Missing, TableError
 from hotpair.sessions.haproxy_lines import TABLE, WRITABLE, Head, Rows, Servers, Unsayable, heads, namer, said, servers
 from hotpair.sessions.haproxy_socket import DENIED, Order, ask, carry_out, parts, stream
 from hotpair.sessions.haproxy_write import NEAR, Known, Writing, clock, shown
@@ -36,7 +36,6 @@ class Haproxy:
         [said_] = ask(self.socket, b"show table", 1)
         return sorted(heads(said_))
 
-    @uncollected()
     def dump(self, name: str) -> Table:
         """Return a table as it is now. Raises TableError."""
         _checked(name)
@@ -63,7 +62,6 @@ class Haproxy:
             raise TableError("HAProxy ended its answer too early")
         return found
 
-    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Make the table here what `wanted` says. Raises TableError.
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from hotpair.sessions import ipset_rows, tool
-from hotpair.sessions.backend import Loaded, Missing, TableError, uncollected
+from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.ipset_rows import NAME, Head, Unsayable
 from hotpair.sessions.record import Entry, Table, differs
 
@@ -31,7 +31,6 @@ class Ipset:
         """Return the sets that are here. Raises TableError."""
         return sorted("".join(_ipset("list", "-name")).split())
 
-    @uncollected()
     def dump(self, name: str) -> Table:
         """Return a table as it is now. Raises TableError."""
         at, clock = time.time(), time.monotonic() * 1000
@@ -42,7 +41,6 @@ class Ipset:
         _carried(head)
         return Table(self.name, name, at, clock, entries, head.facts())
 
-    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Make the set here what `wanted` says. Raises TableError."""
         head = self._heads.pop(wanted.name, None) if last else None

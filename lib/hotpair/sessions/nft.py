@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from hotpair.sessions import nft_rows, tool
-from hotpair.sessions.backend import Loaded, Missing, TableError, uncollected
+from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.nft_rows import Batch, Head
 from hotpair.sessions.nft_values import IDENTIFIER, Unsayable
 from hotpair.sessions.record import Entry, Table, differs
@@ -36,7 +36,6 @@ class Nft:
         """Return the sets and maps that are here. Raises TableError."""
         return sorted(_heads())
 
-    @uncollected()
     def dump(self, name: str) -> Table:
         """Return a table as it is now. Raises TableError."""
         at, clock = time.time(), time.monotonic() * 1000  # nft reads the kernel first, and takes its time to print
@@ -48,7 +47,6 @@ class Nft:
             raise TableError(f"nft {name} is listed as no table: {error}") from error
         return Table(self.name, name, at, clock, entries, head.facts())
 
-    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Make the table here what `wanted` says. Raises TableError."""
         head = self._heads.pop(wanted.name, None) if last else None

@@ -17,7 +17,7 @@ from math import inf
 from typing import Any
 
 from hotpair.sessions import recent_patched, recent_proc, recent_rows, recent_rules
-from hotpair.sessions.backend import Deadline, Loaded, TableError, uncollected
+from hotpair.sessions.backend import Deadline, Loaded, TableError
 from hotpair.sessions.jiffies import Clock
 from hotpair.sessions.recent_memory import Memory
 from hotpair.sessions.recent_replay import Limits, plan
@@ -44,7 +44,6 @@ class Recent:
         """Return the tables of this kind that are here: their rules make them."""
         return recent_proc.names()
 
-    @uncollected()
     def dump(self, name: str) -> Table:
         """Return a table as it is now. Raises TableError."""
         facts = self._facts(name)  # takes its time now and then, and an age is of the moment of the reading
@@ -53,16 +52,15 @@ class Recent:
         entries, now = self._entries(name, text)
         return Table("recent", name, time.time(), self._clock.ms(now), entries, facts)
 
-    @uncollected()
     def load(self, wanted: Table, last: Table | None) -> Loaded:
         """Repeat the hits that the table here has not had. Raises TableError."""
         with recent_proc.opened(wanted.name, os.O_RDWR) as fd:
             memory = self._memory(wanted, last)
             if memory.held(wanted):
                 return Loaded(memory.counting(wanted.clock_ms, inf))
-            limits = self._limits(wanted.name, wanted.facts)
-            table, problems = _fitting(wanted, limits.total)
+            table, problems = _fitting(wanted, self._most())
             here = self._here(fd, table, memory)
+            limits = self._limits(wanted, asked=bool(here or memory.known))
             gone = memory.gone(table, here, limits.total)
             steps = plan(table, memory.known, here, limits, table.clock_ms - last.clock_ms if last else -1.0)
             failed = recent_proc.write(fd, b"-", [*gone, *steps.removed])
@@ -101,26 +99,30 @@ class Recent:
         if time.monotonic() - self._asked >= RULES:
             self._uses = recent_rules.parse(recent_rules.text(), recent_proc.parameter("ip_pkt_list_tot"))
             self._asked = time.monotonic()
-        if self._total is None:
-            self._total = recent_proc.parameter("ip_list_tot")
-        facts = {"ip_list_tot": self._total} if self._total else {}
+        facts = {"ip_list_tot": self._most()} if self._most() else {}
         uses = self._uses.get(name)
         if uses:
             facts |= {"ring": uses.ring, **({"seconds": uses.seconds} if uses.seconds else {})}
         return facts
 
-    def _limits(self, name: str, theirs: dict[str, Any]) -> Limits:
-        """Return what a table here can have, and how long the master's rules look back."""
-        facts = self._facts(name)
+    def _most(self) -> int:
+        """Return how many addresses a table can have; 0: not known."""
+        if self._total is None:
+            self._total = recent_proc.parameter("ip_list_tot")
+        return self._total
+
+    def _limits(self, wanted: Table, asked: bool) -> Limits:
+        """Return what a table here can have, and how long the master's rules look back.
+
+        asked: whether the rules here are asked as well, which takes longer than it takes to fill an empty table.
+        """
         if self._patched is None:
             self._patched = recent_patched.here()
-        seconds, ring = theirs.get("seconds"), facts.get("ring", theirs.get("ring"))
-        return Limits(
-            seconds * 1000.0 if isinstance(seconds, int) and seconds > 0 else inf,
-            ring if isinstance(ring, int) else 0,
-            facts.get("ip_list_tot", 0),
-            self._patched,
-        )
+        seconds, ring = wanted.facts.get("seconds"), wanted.facts.get("ring")
+        if asked:
+            ring = self._facts(wanted.name).get("ring", ring)
+        span = seconds * 1000.0 if isinstance(seconds, int) and seconds > 0 else inf
+        return Limits(span, ring if isinstance(ring, int) else 0, self._most(), self._patched)
 
     def _add(self, fd: int, added: list[tuple[float, str]], table: Table) -> dict[str, OSError]:
         """Write hits and return what was refused, by address."""

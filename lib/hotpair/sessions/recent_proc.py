@@ -66,9 +66,10 @@ def write(fd: int, sign: bytes, addresses: Iterable[str]) -> dict[str, OSError]:
     refused: dict[str, OSError] = {}
     seek, put = os.lseek, os.write
     for address in addresses:
+        line = sign + address.encode("utf-8", "replace")
         try:
             seek(fd, 0, 0)
-            put(fd, sign + address.encode("utf-8", "replace"))
+            put(fd, line)
         except OSError as error:
             if error.errno == errno.EIO:
                 raise

@@ -89,6 +89,8 @@ def plan(
     known: what this conversation has brought of each address. here: the table, None: it is as the conversation left it.
     recent: milliseconds since the last dump; a hit before that looks too young when it is written now.
     """
+    if not known and not here and not limits.exact:
+        return _all(now, limits, recent)
     found = Plan([], [], {}, {})
     clock, ring, exact, span = now.clock_ms, limits.ring, limits.exact, limits.span
     for key, entry in now.entries.items():
@@ -96,6 +98,7 @@ def plan(
         if not ages:
             continue
         old = known.get(key)
+        old = old and (old[0], old[1][-ring:])  # all that a smaller ring can have of it
         if old is not None and here is None and _still(old[1], ages, clock - old[0], ring):
             continue
         found.seen[key] = (clock, ages)
@@ -111,6 +114,16 @@ def plan(
             _whole(found, key, ages, span, recent)
     found.added.sort(key=itemgetter(0), reverse=True)  # by the bare numbers: a third of the time
     return found
+
+
+def _all(now: Table, limits: Limits, recent: float) -> Plan:
+    """Write everything, as the loop of `plan` would with nothing there, in half the time."""
+    clock, ring, span = now.clock_ms, limits.ring, limits.span
+    known = {key: entry.ages_ms[-ring:] for key, entry in now.entries.items() if entry.ages_ms}
+    added = [(age, key) for key, ages in known.items() for age in ages if age < span]
+    added.sort(key=itemgetter(0), reverse=True)
+    due = {key: span - ages[-1] for key, ages in known.items() if recent < ages[-1] < span} if span < inf else {}
+    return Plan([], added, {key: (clock, ages) for key, ages in known.items()}, due)
 
 
 def _whole(found: Plan, key: str, ages: Ages, span: float, recent: float) -> None:
