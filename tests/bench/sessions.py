@@ -99,7 +99,8 @@ def recent(number: int) -> Iterator[Bench]:
 
 def nft(number: int) -> Iterator[Bench]:
     head = "table inet f { set s { type ipv4_addr; flags timeout; timeout 1h; size 100000; }; }\n"
-    text = f"flush set inet f s\nadd element inet f s {{ {','.join(addresses(number))} }}\n".encode()
+    elements = ",\n".join(f"{address} expires 59m59s500ms" for address in addresses(number))  # as nft lists them
+    text = f"flush set inet f s\nadd element inet f s {{ {elements} }}\n".encode()
     run("nft", "-f", "-", text=head.encode())
     run("nft", "-f", "-", text=text)
     dump, load = of_backend("nft", ["inet f s"])
