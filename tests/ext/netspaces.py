@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from hotpair import child
 from hotpair.sessions import record
@@ -57,6 +57,17 @@ def enter(path: str) -> None:
             raise OSError(ctypes.get_errno(), "setns")
 
 
+@contextmanager
+def inside(pid: int | str) -> Iterator[None]:
+    """Have this thread, and what it starts, in the network namespace of a process."""
+    with open("/proc/thread-self/ns/net", "rb") as before:
+        enter(f"/proc/{pid}/ns/net")
+        try:
+            yield
+        finally:
+            enter(f"/proc/thread-self/fd/{before.fileno()}")
+
+
 class Space:
     """A network namespace."""
 
@@ -65,15 +76,9 @@ class Space:
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdout and self.process.stdout.readline() == b"up\n"
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
+    def inside(self) -> AbstractContextManager[None]:
         """Have this thread, and what it starts, in the namespace."""
-        with open("/proc/thread-self/ns/net", "rb") as before:
-            enter(f"/proc/{self.process.pid}/ns/net")
-            try:
-                yield
-            finally:
-                enter(f"/proc/thread-self/fd/{before.fileno()}")
+        return inside(self.process.pid)
 
     def run(self, *argv: str, stdin: str = "") -> str:
         """Run what must succeed there, and return what it prints."""

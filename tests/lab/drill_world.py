@@ -39,7 +39,9 @@ services =
     haproxy
 {address}
 [sessions]
-tables = haproxy servers
+tables =
+    haproxy by-address
+    haproxy by-cookie
 every = 1
 """
 ADDRESS = f"""\
