@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -245,6 +246,43 @@ def test_after_an_hour_without_the_peer_one_pass_sends_each_path_once(two):
     assert [one.arrived() for one in counts] == [7, 7]
     for one in counts:
         one.close()
+
+
+WRITE = """
+import os, sys
+top, number, word = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+for at in range(number):
+    folder = f"{top}/{at // 100}"
+    os.makedirs(folder, exist_ok=True)
+    own = at % 100 == 1 and word or at % 1000 == 2 and "different " + word
+    name = f"{folder}/{at}" + (f" of {own}" if own == word else "")
+    with open(name, "w") as file: file.write(f"{own or at}")
+    os.utime(name, (1e9, 1e9 + (word == "beta")) if own else (1e9, 1e9))
+"""
+
+
+def test_first_pairing_adopts_what_is_equal_copies_what_is_one_sided_and_deletes_nothing(two):
+    """One in a hundred is on one node only, one in a thousand differs: then the newer one is live."""
+    number, top = 100_000 if LONG else 2_000, "/srv/many"
+    for node in (two.alpha, two.beta):
+        assert node.run(f"mkdir {top}; python3 -c '{WRITE}' {top} {number} {node.name}", 100) == (0, "")
+        section = f"\\n[tree many]\\nroot = {top}\\n"
+        assert node.run(f"printf '{section}' >>/etc/hotpair/hotpair.ini; mkdir -p -m 700 {top}/.hotpair/many")[0] == 0
+    assert [node.run("hotpair tables >/dev/null", 100) for node in (two.alpha, two.beta)] == [(0, ""), (0, "")]
+    counts = [Contents(node.place(f"{top}/.hotpair/many")) for node in (two.alpha, two.beta)]
+    code, said = two.alpha.run("psync many", 600)
+    assert code == 0, said
+    alpha, beta = (tree_of(Path(node.place(top))) for node in (two.alpha, two.beta))
+    assert alpha == beta
+    assert sum(stat.S_ISREG(one[0]) for one in alpha.values()) == number + number // 100
+    assert [one.arrived() for one in counts] == [number // 100 + number // 1000, number // 100]
+    assert {alpha[f"{at // 100}/{at}"][5] for at in range(2, number, 1000)} == {b"different beta"}
+    listed = json.loads(two.alpha.run("hotpair conflicts --json")[1])
+    assert sum(one["path"].startswith(top) for one in listed) == number // 1000
+    for one in counts:
+        one.close()
+    for node in (two.alpha, two.beta):
+        assert node.run("sed -i '/^.tree many/,$d' /etc/hotpair/hotpair.ini; hotpair tables >/dev/null")[0] == 0
 
 
 @pytest.fixture
