@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from hotpair import child, ini, paths
@@ -52,3 +53,21 @@ def run(
         environment = child.environment(**facts)
         failure = f"not run, because {why}" if why else child.run([program, *words], environment, timeout, b"", record)
         yield Ran(name, failure)
+
+
+@contextmanager
+def one_at_a_time(kind: str, timeout: float) -> Iterator[int]:
+    """Yield a record for `run`, once what another run is at, or was killed at and left behind, has ended or been ended.
+
+    kind: of programs; one kind may start the other, as a hook that pushes starts plugins.
+    timeout: seconds until what is left is ended.
+    """
+    paths.make_private(paths.state("hotsync"))
+    place = paths.state("hotsync", f"{kind}.pid")
+    record = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if left := child.survivor(record):
+            child.outlast(left, timeout)
+        yield record
+    finally:
+        os.close(record)

@@ -148,3 +148,11 @@ def contents(node: Node, *leave_out: str) -> dict[str, Any]:
             content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
             found[live] = (stat.st_mode, stat.st_uid, stat.st_mtime_ns, content)
     return found
+
+
+def has_open(pid: int, file: Path) -> bool:
+    """Say whether a process has a file open."""
+    try:
+        return str(file) in [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    except FileNotFoundError:
+        return False

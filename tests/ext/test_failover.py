@@ -17,6 +17,8 @@ from hotpair.exits import Refused
 from hotpair.failover import demotion, follow, gate, handover, notes, peer_role, role, standing, steps, takeover, unseen
 from hotpair.failover.takeover import Order
 from hotpair.hotsync import backup, inventory
+from hotpair.status import CRITICAL
+from tests.ext.standbys import has_open
 from tests.ext.twonodes import BIN, Node
 
 SECTIONS = """[hotsync]
@@ -388,19 +390,11 @@ def test_what_a_killed_promotion_left_running_is_waited_for(both: Both) -> None:
         first.kill()
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as second:
         record = both.beta.root / "var/lib/hotpair/hotsync/hook.pid"
-        wait_for(lambda: _reads(second.pid, record))
+        wait_for(lambda: has_open(second.pid, record))
         time.sleep(0.5)  # time to start another one, if it did not wait
         both.beta.live("/go").touch()
         assert second.wait(30) == 0
     assert both.beta.trace()[2:6] == ["begin", "end", "begin", "end"]
-
-
-def _reads(pid: int, file: Path) -> bool:
-    """Say whether a process has a file open."""
-    try:
-        return str(file) in [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-    except FileNotFoundError:
-        return False
 
 
 def test_two_promotions_at_once_are_one(both: Both) -> None:
@@ -536,6 +530,23 @@ def test_killed_before_any_of_its_changes_a_demotion_keeps_the_same_when_run_aga
     assert [state for state in states if state != states[-1]] == []
 
 
+def test_a_master_whose_demotion_was_killed_says_so_and_a_promotion_takes_it_back(both: Both) -> None:
+    both.on(both.alpha)
+    both.patch.setattr(peer_role, "ask", lambda _: None)
+    both.alpha.live("/db.is").write_text("up\n")
+    killed = "cut short: it is master, and serves nothing"
+    at = 0
+    while both.alpha.is_("db") == "up":
+        assert not any(killed in one.what for one in standing.remarks(config.load(), role.current())) or at
+        assert not demoted_until(at)
+        at += 1
+    [said] = [one for one in standing.remarks(config.load(), role.current()) if killed in one.what]
+    assert said.level == CRITICAL and me() == ("master", 1)
+    assert promote() == {"epoch": 1, "already": True}
+    assert both.alpha.is_("db") == "up" and me() == ("master", 1) and both.alpha.trace()[-1] == "promote 1"
+    assert not any(killed in one.what for one in standing.remarks(config.load(), role.current()))
+
+
 def demoting(both: Both) -> "subprocess.Popen[bytes]":
     argv = [sys.executable, "-IS", str(BIN / "hotsync-slave"), "demote"]
     env = {"PATH": os.environ["PATH"], "HOTPAIR_ROOT": str(both.alpha.root)}
@@ -552,8 +563,8 @@ def test_a_dump_that_a_killed_demotion_left_running_is_waited_for(both: Both) ->
         wait_for(lambda: "begin" in both.alpha.trace())
         first.kill()
     with demoting(both) as second:
-        record = both.alpha.root / "var/lib/hotpair/hotsync/hook.pid"
-        wait_for(lambda: _reads(second.pid, record))
+        record = both.alpha.root / "var/lib/hotpair/hotsync/plugin.pid"
+        wait_for(lambda: has_open(second.pid, record))
         time.sleep(1.0)  # time to start another one, if it did not wait
         both.alpha.live("/go").touch()
         assert second.wait(60) == 0

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from hotpair.exits import ConfigFail
 from hotpair.hotsync import lists
 from hotpair.hotsync.lists import OUT, Lists
 from hotpair.hotsync.settings import Hotsync
+from tests.ext.standbys import has_open
+from tests.lab.spaces import wait_until
 
 SHIPPED = Path(__file__).parents[2] / "etc/hotpair/hotsync.d"
 HOSTILE = ["two words", "$(touch pwned)", "-rf", "a'b\"c", "[ab]*", "é", "\udcff", "x" * 255, " edge "]
@@ -272,7 +276,7 @@ def test_a_dry_run_is_no_good_run_and_a_real_one_is_written_for_root_alone(node:
     node.plugin("p", 'echo /srv/b >>"$1"')
     node.sent(dry_run=True)
     assert "/srv/b" not in file.read_text()
-    assert sorted(os.listdir(file.parent)) == ["lists.json", "out"]
+    assert sorted(os.listdir(file.parent)) == ["lists.json", "out", "plugin.pid"]
 
 
 def test_a_last_good_run_that_cannot_be_read_is_said_and_written_anew(node: Node) -> None:
@@ -425,3 +429,27 @@ def test_what_is_to_be_run_can_be_run_and_nothing_else() -> None:
         programs = {file.name for file in directory.iterdir() if os.access(file, os.X_OK)}
         shebangs = {file.name for file in directory.iterdir() if file.read_bytes().startswith(b"#!")}
         assert programs == shebangs == {"mariadb", "postgresql", "openldap", "crontabs"}
+
+
+def collecting(node: Node) -> int:
+    """Collect in a process of its own; return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        node.collect()
+        os._exit(0)
+    return pid
+
+
+def test_a_plugin_that_a_killed_run_left_behind_is_waited_for(node: Node) -> None:
+    trace, record = node.root / "trace", node.root / "var/lib/hotpair/hotsync/plugin.pid"
+    node.plugin("p", f"cd {node.root}; echo begin >>trace; until [ -e go ]; do sleep 0.02; done; echo end >>trace")
+    first = collecting(node)
+    assert wait_until(trace.exists, 20)
+    os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    second = collecting(node)
+    assert wait_until(lambda: has_open(second, record), 20)
+    time.sleep(0.5)  # time to start another one, if it did not wait
+    (node.root / "go").touch()
+    assert os.waitpid(second, 0)[1] == 0
+    assert trace.read_text().split() == ["begin", "end", "begin", "end"]

@@ -23,7 +23,7 @@ def demote(configuration: Config, by: str, reason: str = "") -> dict[str, Any]:
     with takeover.alone():
         mine, found = peer_role.settle(configuration)
         if mine.role == STANDBY and mine.reason != gate.FENCED:
-            notes.forget(notes.SERVED)  # where the last run was killed before it did
+            _forget_mastership()  # where the last run was killed before it did
             return {"epoch": mine.epoch, "already": True}
         last = _last_mastership(mine)
         withdraw(configuration, last.epoch)
@@ -36,6 +36,7 @@ def demote(configuration: Config, by: str, reason: str = "") -> dict[str, Any]:
 
 def withdraw(configuration: Config, epoch: int) -> None:
     """Run demote.d, and give the addresses back: from now on nobody comes in through them."""
+    notes.write(notes.DEMOTION, {"begun": time.time()})
     steps.hooks(configuration, "demote.d", (str(epoch),))
     for line in configuration.failover.address:
         if failed := address.drop(line):
@@ -53,8 +54,13 @@ def become_standby(epoch: int, by: str, reason: str) -> None:
     """Save the new role: from now on pushes of that epoch come in."""
     with locks.state(gate.LOCK):
         role.become(STANDBY, epoch, by=by, reason=reason)
-    notes.forget(notes.SERVED)
+    _forget_mastership()
     log.notice(f"standby of epoch {epoch}, by {by}")
+
+
+def _forget_mastership() -> None:
+    notes.forget(notes.SERVED)
+    notes.forget(notes.DEMOTION)
 
 
 def _dump(configuration: Config, epoch: int) -> None:
@@ -94,7 +100,7 @@ def _dump_now(configuration: Config, settings: Hotsync, epoch: int) -> Iterator[
         names = rundir.programs("hotsync.d")
     except FileNotFoundError:
         names = []
-    with steps.one_at_a_time(settings.plugin_timeout) as record:
+    with rundir.one_at_a_time("plugin", settings.plugin_timeout) as record:
         yield from rundir.run("hotsync.d", names, lists, facts, settings.plugin_timeout, record)
     for path in lists:
         os.unlink(path)

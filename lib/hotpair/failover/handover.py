@@ -8,7 +8,7 @@ from typing import Any
 from hotpair import child, log, peer
 from hotpair.config import Config
 from hotpair.exits import Fail, Refused
-from hotpair.failover import demotion, gate, notes, peer_role, role, steps, takeover
+from hotpair.failover import demotion, gate, notes, peer_role, role, takeover
 from hotpair.failover.role import MASTER, STANDBY
 from hotpair.failover.steps import Stopped
 
@@ -73,7 +73,8 @@ def hand_over(configuration: Config) -> int:
             _push()
             demotion.stop_services(configuration)
         except BaseException:
-            _serve_on(configuration, mine.epoch)
+            log.notice("the hand-over did not come to its end: this node serves on")
+            takeover.serve_on(configuration, mine.epoch)
             raise
         demotion.become_standby(mine.epoch, by=found.node, reason="failback")
         return mine.epoch
@@ -89,15 +90,6 @@ def _push() -> None:
             break
         time.sleep(PAUSE)
     raise Stopped(f"the last hotsync is not complete: {failed}", "mend that, then failback again")
-
-
-def _serve_on(configuration: Config, epoch: int) -> None:
-    log.notice("the hand-over did not come to its end: this node serves on")
-    takeover.serve(configuration)
-    try:
-        steps.hooks(configuration, "promote.d", (str(epoch),))
-    except Fail as fail:
-        log.error(str(fail))
 
 
 def answer(configuration: Config) -> str:

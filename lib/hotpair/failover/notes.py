@@ -11,6 +11,7 @@ PEER = "peer.json"  # what the other node last said of itself
 RECEIVED = "received.json"  # the pushes that came in: when the last one began, and the last complete one
 SENT = "state.json"  # of a master: its last complete push, and what fails since when
 PROMOTION = "promotion.json"  # a promotion under way, or how the last one went
+DEMOTION = "demotion.json"  # a demotion or a hand-over under way: a master that serves nothing, or not all
 SERVED = "served.json"  # the boot in which the services were started
 UNSEEN = "unseen.json"  # what a demotion kept aside
 

@@ -59,6 +59,11 @@ def _role(mine: Role) -> Iterator[Remark]:
         where = "on one of the nodes" if theirs == mine.epoch else "there"
         what = f"the other node calls itself master {which}"
         yield _remark(CRITICAL, "role", at, what, f"hotsync-slave demote {where}")
+    elif mine.role == MASTER and (begun := takeover.cut_short()):
+        what = "the demotion of this node was cut short: it is master, and serves nothing, or not all"
+        yield _remark(
+            CRITICAL, "role", begun, what, "hotsync-slave demote goes on, hotsync-slave promote takes it back"
+        )
     elif mine.role == MASTER and not mine.serving:
         what = "master, but since it booted it has not heard that the other node is none"
         if theirs > mine.epoch:

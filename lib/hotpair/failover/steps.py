@@ -3,11 +3,10 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hotpair import child, locks, log, paths, rundir
+from hotpair import locks, log, paths, rundir
 from hotpair.config import Config
 from hotpair.exits import ConfigFail, Fail
 from hotpair.failover import address, fence, gate, notes, peer_role, role, services
@@ -197,24 +196,11 @@ def hooks(configuration: Config, directory: str, words: tuple[str, ...]) -> str:
     except FileNotFoundError:
         return "there are none"
     facts, timeout = {"HOTPAIR_NODE": configuration.node.name}, configuration.failover.hook_timeout
-    with one_at_a_time(timeout) as record:
+    with rundir.one_at_a_time("hook", timeout) as record:
         for ran in rundir.run(directory, names, words, facts, timeout, record):
             if ran.failure:
                 raise Stopped(f"{directory}/{ran.name}: {ran.failure}", "mend that")
     return ", ".join(names)
-
-
-@contextmanager
-def one_at_a_time(timeout: float) -> Iterator[int]:
-    """Yield a record for programs of ours, once what a run that was killed left running has ended, or been ended."""
-    paths.make_private(paths.state("hotsync"))
-    record = os.open(paths.state("hotsync", "hook.pid"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        if left := child.survivor(record):
-            child.outlast(left, timeout)
-        yield record
-    finally:
-        os.close(record)
 
 
 def take_addresses(work: Work) -> str:

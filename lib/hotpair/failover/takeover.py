@@ -69,9 +69,16 @@ def promote(
 
 
 def _is_master(configuration: Config, mine: Role) -> bool:
-    """Say whether this node is the master already; one that has rebooted asks the peer, and serves again."""
-    if mine.role != MASTER or mine.serving:
-        return mine.serving
+    """Say whether this node is the master already.
+
+    One that has rebooted asks the peer, and serves again; so does one that was about to be none.
+    """
+    if mine.role != MASTER:
+        return False
+    if mine.serving:
+        if notes.read(notes.DEMOTION):
+            serve_on(configuration, mine.epoch)
+        return True
     mine, _ = peer_role.settle(configuration)
     if mine.serving:
         serve(configuration)
@@ -188,6 +195,22 @@ def serve(configuration: Config) -> None:
     _tell(failed)
     if not any(failed):
         notes.write(notes.SERVED, {"boot": role.boot_id()})
+
+
+def serve_on(configuration: Config, epoch: int) -> None:
+    """Undo what a demotion has done to a master that stays one."""
+    serve(configuration)
+    try:
+        steps.hooks(configuration, "promote.d", (str(epoch),))
+    except Fail as fail:
+        log.error(str(fail))
+    notes.forget(notes.DEMOTION)
+
+
+def cut_short() -> float:
+    """Return when a demotion of this node began that nobody goes on with; 0 when there is none."""
+    begun = notes.read(notes.DEMOTION).get("begun", 0.0)
+    return begun if begun and _unlocked() else 0.0
 
 
 def _tell(failures: list[str]) -> None:

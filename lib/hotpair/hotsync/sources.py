@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import NamedTuple
 
 from hotpair import ini, paths, rundir, watch
@@ -34,14 +34,16 @@ def read(facts: dict[str, str], timeout: float, dry_run: bool) -> tuple[list[Sou
     """
     last, failures = _last()
     found: dict[str, Source] = {}
-    for name in _names():
-        try:
-            found[name] = _list(name) if _is_list(name) else _run(name, facts, timeout)
-        except Unusable as why:
-            kept = name in last
-            failures.append(f"{name}: {why}: {'its paths of the last good run count' if kept else 'it names nothing'}")
-            if kept:
-                found[name] = last[name]
+    with nullcontext() if dry_run else rundir.one_at_a_time("plugin", timeout) as record:
+        for name in _names():
+            try:
+                found[name] = _list(name) if _is_list(name) else _run(name, facts, timeout, record)
+            except Unusable as why:
+                kept = name in last
+                instead = "its paths of the last good run count" if kept else "it names nothing"
+                failures.append(f"{name}: {why}: {instead}")
+                if kept:
+                    found[name] = last[name]
     if not dry_run and found != last:
         _write(found)
     return list(found.values()), failures
@@ -86,7 +88,7 @@ def _list(name: str) -> Source:
     return Source(name, tuple(map(plain, _checked(lines, hotsync.unfit, "line "))), (), globs=True)
 
 
-def _run(name: str, facts: dict[str, str], timeout: float) -> Source:
+def _run(name: str, facts: dict[str, str], timeout: float, record: int | None) -> Source:
     """Run a plugin, which appends to two files. They are in memory, so that a dry run writes nothing."""
     with ExitStack() as stack:
         include, exclude = (os.memfd_create(what, os.MFD_CLOEXEC) for what in ("include", "exclude"))
@@ -94,7 +96,7 @@ def _run(name: str, facts: dict[str, str], timeout: float) -> Source:
             stack.callback(os.close, fd)
         words = [f"/proc/{os.getpid()}/fd/{fd}" for fd in (include, exclude)]
         try:
-            for ran in rundir.run(DIRECTORY, [name], words, facts, timeout):
+            for ran in rundir.run(DIRECTORY, [name], words, facts, timeout, record):
                 if ran.failure:
                     raise Unusable(ran.failure)
         except OSError as error:
