@@ -115,7 +115,7 @@ def test_firewalls_know_the_same_clients_on_both_nodes(mirrored: Pair, every: fl
     assert min(late) >= 0 and max(late) <= bound + 0.25, (min(late), max(late))
 
 
-SET = "nft add table inet f && nft 'add set inet f seen { type ipv4_addr; flags timeout; timeout 1h; counter; }'"
+TABLE = "nft add table inet f && nft 'add set inet f seen { type ipv4_addr; flags timeout; timeout 1h; counter; }'"
 FLOW = "conntrack -I -s 192.0.2.7 -d 198.51.100.7 -p udp --sport 7 --dport 53 -t 300 -u SEEN_REPLY,ASSURED -m 5"
 
 
@@ -129,7 +129,7 @@ def test_sets_and_flows_of_the_kernel_are_the_same_on_both_nodes(mirrored: Pair)
     needs("nft", "ipset", "conntrack")
     alpha, beta = mirrored.alpha, mirrored.beta
     for node in (alpha, beta):
-        does(node, f"{SET} && ipset create users hash:ip timeout 3600 counters")
+        does(node, f"{TABLE} && ipset create users hash:ip timeout 3600 counters")
     elements = ",".join(f"10.1.{n >> 8}.{n & 255} timeout {600 + n % 1000}s" for n in range(10_000))
     does(alpha, "nft -f -", f"add element inet f seen {{ {elements} }}\n")
     does(alpha, "ipset add users 192.0.2.1 timeout 500 packets 7 bytes 700")
@@ -173,3 +173,28 @@ def test_a_node_that_is_no_master_tells_nothing_and_a_stopped_table_is_left_alon
     does(alpha, "ssync start ipset users")
     differs = alpha("ssync check")
     assert differs.code == 74 and "hash:net on the standby" in differs.out, differs
+
+
+SET = """
+[files sessions]
+paths =
+    /var/lib/sessions/dump
+"""
+LOADS = """
+[/var/lib/sessions/dump]
+run = /usr/local/sbin/ssync load /var/lib/sessions/dump
+on = peer
+"""
+
+
+def test_a_dump_in_a_files_set_is_loaded_where_it_arrives(own_pair: Pair) -> None:
+    """The example of ssync(8), on two nodes that know no [hotsync]."""
+    needs("ipset")
+    for node in (own_pair.alpha, own_pair.beta):
+        does(node, "cat >>/etc/hotpair/hotpair.ini", SET)
+        does(node, "cat >>/etc/hotpair/syncr.ini", LOADS)
+        does(node, "mkdir -p -m 700 /var/lib/sessions && hotpair tables && ipset create users hash:ip timeout 3600")
+    does(own_pair.alpha, "ipset add users 192.0.2.1 && ssync dump /var/lib/sessions/dump ipset users")
+    assert own_pair.wait_until(lambda: "192.0.2.1 " in does(own_pair.beta, "ipset list users"), 30)
+    does(own_pair.alpha, "ipset add users 192.0.2.2 && ssync dump /var/lib/sessions/dump ipset users")
+    assert own_pair.wait_until(lambda: "192.0.2.2 " in does(own_pair.beta, "ipset list users"), 30)

@@ -78,15 +78,15 @@ def _end(result: files.Result, verb: str, as_json: bool) -> int:
 
 
 def _dump(options: argparse.Namespace) -> int:
-    configuration, settings = _configured()
-    backends = Backends(settings)
+    configuration = config.load()
+    backends = Backends(configuration.sessions or Sessions())
     labels = _labels(backends, options.table)
     return _end(files.dump(options.file, backends.dump(labels, _origin(configuration))), "dumped", options.json)
 
 
 def _load(options: argparse.Namespace) -> int:
-    _, settings = _configured()
-    result = files.load(files.of(options.file), Backends(settings), _meant(options.table))
+    backends = Backends(config.load().sessions or Sessions())
+    result = files.load(files.of(options.file), backends, _meant(options.table))
     return _end(_some(result, options.file), "loaded", options.json)
 
 
