@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from hotpair import indexing, keep, listed, locks, scan, tree, watch
 from hotpair.archive import Row, row_of
-from hotpair.detect import LARGE, Change, Scope, Survey
+from hotpair.detect import LARGE, Change, Scope, Survey, is_directory
 from hotpair.scan import State, Unsettled
 from hotpair.treeset import TreeSet
 
@@ -83,7 +83,7 @@ def keep_unsent(scope: Scope, large: bool = False) -> None:
     pending = scope.archive.pending()
     aside = {problem.path for problem in scope.archive.problems(LARGE)} if pending else set()
     unsent = {path: row.seen for path, row in pending.items() if row.seen is not None and (path in aside) == large}
-    moved = {path: source for path, source in scope.moved.items() if not large and scope.archive.row(path).seen is None}
+    moved = {} if large else {path: source for path, source in scope.moved.items() if not _moved(scope, path)}
     if not unsent and not moved:
         return
     with locks.state(files.name):
@@ -97,6 +97,11 @@ def keep_unsent(scope: Scope, large: bool = False) -> None:
             except OSError as error:
                 what = f"cannot be kept until the peer has it: {error.strerror}"
                 scope.archive.problem(path, "unreadable", "", what)
+
+
+def _moved(scope: Scope, path: str) -> bool:
+    """Say whether the peer has moved a directory there too: only then it is one for the archive."""
+    return is_directory(scope.archive.row(path).seen)
 
 
 def _edited_below(scope: Scope, files: TreeSet, path: str, source: str) -> Iterator[tuple[str, State]]:

@@ -86,11 +86,12 @@ def _top(scope: Scope, tree: TreeSet) -> str:
 
 def _changes(scope: Scope, tree: TreeSet, walk: "_Walk") -> list[Change]:
     found, left = [], {*walk.unsettled, *walk.later}
+    placed = {change.path for change in walk.moves}  # what was there before is of no interest any more
     for path, row in scope.archive.pending().items():
         state = row.seen or row.agreed
         if state is None or "other" in (state.kind, row.seen and row.seen.kind) or _is_in(path, left):
             continue
-        if state.kind in scan.SPECIALS and not tree.specials:  # shared once
+        if path in placed or (state.kind in scan.SPECIALS and not tree.specials):  # shared once
             continue
         if row.seen is None and state.digest in walk.moving:
             walk.unsettled.append(path)
@@ -173,12 +174,11 @@ class _Walk:
                 self.new_folders += 1
                 if not self.whole:
                     self.queue.append(path)
-        elif row.seen is None and (sources := self._moved_from(path, record)):
+        elif row.agreed is None and (sources := self._moved_from(path, record)):
             self.absent.update(dict.fromkeys(sources))  # their folders may not be among those that are looked at
             if waiting := {row.seen.digest for source, row in sources.items() if row.seen and self._waits(source)}:
                 self.moving |= waiting
                 self.unsettled.append(path)  # alone it would be new, and be sent
-                return
         elif self._too_early(record):
             self.later.append(path)
             return

@@ -1,6 +1,8 @@
-"""A file that a user moved is one rename on the peer, by an event's run as by a sweep: its inode there stays."""
+"""What a user moved is one rename on the peer, by an event's run as by a sweep: its inode there stays."""
 
 import os
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,42 @@ def test_backup_that_an_editor_makes_by_moving_never_takes_the_file_from_the_pee
     assert event(filled, "/d") == 0
     assert filled.beta.text("/srv/data/d/f") == "edited" and inode(filled.beta, "d/f~") != before
     assert filled.equal()
+
+
+def kept(node: Node) -> set[str]:
+    return {path.read_text() for path in node.live("/srv/data/.hotpair/data.kept").rglob("*") if path.is_file()}
+
+
+def test_what_was_written_and_moved_at_once_is_kept_while_it_waits_for_the_peer(filled):
+    filled.cut()
+    archive = filled.alpha.root / "var/lib/hotpair/archive.db"
+    with sqlite3.connect(archive) as db:  # as after a look in the tick of the last change
+        db.execute("UPDATE path SET signature = '' WHERE name = ?", (b"f",))
+    filled.alpha.write("/srv/data/e/g", "so that the peer is asked at once")
+    with filled.alpha.live("/srv/data/d/f").open("r+") as file:
+        file.write("on alpha alone")
+    move(filled.alpha, "d/f", "moved")
+    assert event(filled) == 75
+    filled.alpha.live("/srv/data/moved").unlink()
+    assert "on alpha alone" in kept(filled.alpha)
+
+
+def test_what_was_made_in_a_directory_that_was_moved_onto_a_former_file_is_kept(filled):
+    filled.cut()
+    filled.alpha.live("/srv/data/stays").unlink()
+    move(filled.alpha, "d", "stays")
+    filled.alpha.write("/srv/data/stays/new", "on alpha alone")
+    assert filled.alpha.run("psync").code == 75
+    shutil.rmtree(filled.alpha.live("/srv/data/stays"))
+    assert "on alpha alone" in kept(filled.alpha)
+
+
+def test_directory_is_moved_to_a_path_whose_delete_the_peer_has_still_to_hear_of(filled):
+    """Both are changes of one path: the peer refuses whoever proposes it twice."""
+    filled.cut()
+    filled.alpha.live("/srv/data/stays").unlink()
+    assert event(filled) == 75
+    move(filled.alpha, "d", "stays")
+    filled.mend()
+    filled.sync()
+    assert filled.beta.text("/srv/data/stays/f") == "d/f"
