@@ -85,7 +85,7 @@ def _top(scope: Scope, tree: TreeSet) -> str:
 
 
 def _changes(scope: Scope, tree: TreeSet, walk: "_Walk") -> list[Change]:
-    found, left = [], {*walk.unsettled, *walk.later}
+    found, left = [], {*walk.unsettled, *walk.later, *walk.unreadable}  # what is there is not known
     placed = {change.path for change in walk.moves}  # what was there before is of no interest any more
     for path, row in scope.archive.pending().items():
         state = row.seen or row.agreed
@@ -118,6 +118,7 @@ class _Walk:
         self.absent: OrderedDict[str, None] = OrderedDict()  # it may turn up elsewhere, and is looked at last
         self.unsettled: list[str] = []
         self.later: list[str] = []
+        self.unreadable: list[str] = []
         self.noticed = self.new_folders = 0
         self.moves: list[Change] = []
         self.moved: set[str] = set()
@@ -171,7 +172,6 @@ class _Walk:
             if row.seen is None or row.seen.kind != "directory":
                 if self._came_from_elsewhere(path, row, record):
                     return
-                self.new_folders += 1
                 if not self.whole:
                     self.queue.append(path)
         elif row.agreed is None and (sources := self._moved_from(path, record)):
@@ -182,7 +182,8 @@ class _Walk:
         elif self._too_early(record):
             self.later.append(path)
             return
-        self._look(path, row)
+        fresh = self._look(path, row)
+        self.new_folders += directory and fresh is not None and not detect.is_directory(row.seen)
 
     def _too_early(self, record: str) -> bool:
         size, ctime_ns = int(record.split(" ")[2]), int(record.split(" ")[4])
@@ -247,6 +248,7 @@ class _Walk:
             return None
         except OSError as error:
             self.scope.archive.problem(path, "unreadable", "", f"cannot be looked at or kept: {error.strerror}")
+            self.unreadable.append(path)
             return None
         self.scope.archive.solved(path, "unreadable")
         self.noticed += fresh.seen != row.seen

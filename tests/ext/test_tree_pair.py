@@ -3,12 +3,14 @@
 # mypy: disable-error-code="func-returns-value"
 # a change is a tuple of steps, whatever each returns
 
+import errno
 import os
 import shutil
+import signal
 
 import pytest
 
-from hotpair import config, run, survey
+from hotpair import config, detect, marks, run, survey
 from tests.ext.trees import Trees, fill, tree_of
 
 
@@ -122,3 +124,31 @@ def test_a_sweep_looks_again_at_what_is_missing_when_that_can_be_believed(filled
     assert run.sweep(run.scope(config.load(), "data")).code == 0
     assert filled.equal()
     assert len(looks) <= 3  # it is gone; it is still gone; all is as agreed
+
+
+def test_a_run_ends_that_cannot_look_at_a_new_directory_and_proposes_nothing_of_it(filled, monkeypatch):
+    """As on a full disk, where no copy can be kept of the file that it replaced."""
+    monkeypatch.setenv("HOTPAIR_ROOT", str(filled.alpha.root))
+    stays, real = filled.alpha.live("/srv/data/stays"), detect.current
+
+    def current(scope, path, *words):
+        if path == "/srv/data/stays":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(scope, path, *words)
+
+    def too_long(*_):
+        raise TimeoutError("the run does not end")
+
+    monkeypatch.setattr(detect, "current", current)
+    assert filled.alpha.hotpair("tables").code == 0  # a run has new directories watched, and looks again then
+    stays.unlink()
+    stays.mkdir()
+    fill(filled.alpha, "other")
+    marks.add("data", "0")
+    signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(30)
+    try:
+        assert run.run(run.scope(config.load(), "data")) == 0
+    finally:
+        signal.alarm(0)
+    assert filled.beta.text("/srv/data/stays") == "stays" and filled.beta.text("/srv/data/other") == "other"
