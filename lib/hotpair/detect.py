@@ -7,6 +7,7 @@ peer can be reached. What differs from the last agreement is a change to be prop
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from hotpair import apply, beside, descend, keep, paths, quiet, scan, sections, tasks
@@ -80,8 +81,7 @@ def current(scope: Scope, path: str, row: Row, settle: float = 0.0) -> Row:
     signature = quiet.signature(paths.under(path))
     if signature == row.signature and not scope.reread and _no_link_leads_to(scope, path):
         return row
-    if not scope.dry:
-        apply.recover(scope.files, path, beside.loser(scope.files, path, row, scope.node.name))
+    _recover(scope, path, row)
     state, found = _look(scope, path, settle)
     fresh = row._replace(seen=state, signature="-" if found is None else scan.trusted(found))
     if fresh == row:
@@ -103,12 +103,20 @@ def is_directory(state: State | None) -> bool:
 def lose_below(scope: Scope, path: str) -> None:
     """Notice that all below a path is gone, for it is no directory any more: nobody will look there."""
     for below, row in scope.archive.below(path).items():
+        with suppress(NotADirectoryError):  # of a directory that cannot go back: its own stands no more
+            _recover(scope, below, row)
         if row.seen is not None:
             notice(scope, below, None)
         if row.agreed is None:
             scope.archive.forget(below)
         elif row.seen is not None:
             scope.archive.put(below, row._replace(seen=None, signature="-"))
+
+
+def _recover(scope: Scope, path: str, row: Row) -> None:
+    """Take up what a crash left in mid-exchange at a path."""
+    if not scope.dry:
+        apply.recover(scope.files, path, beside.loser(scope.files, path, row, scope.node.name))
 
 
 def _no_link_leads_to(scope: Scope, path: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hotpair import apply
 from tests.ext.trees import Trees, fill
 
 
@@ -325,3 +326,19 @@ def test_nothing_goes_by_force_where_nothing_is_kept(removed):
     removed.beta.configure("[tree data]\nroot = /srv/data\nfilter = - *.o\nkeep = 0\n")
     removed.alpha.run("psync", "--force-directories", "data")
     assert removed.beta.text("/srv/data/d/new") == "d/new"
+
+
+@pytest.mark.parametrize("then", ["a file", "nothing"])
+def test_what_a_crash_left_in_mid_exchange_is_kept_though_its_directory_is_gone(pair, then):
+    fill(pair.alpha, "d/f", *map(str, range(9)))
+    pair.sync()
+    swap = pair.alpha.live("/srv/data/.hotpair/data/" + apply._swap_name("/srv/data/d/f"))
+    swap.parent.mkdir(mode=0o700, exist_ok=True)
+    swap.write_text("what the peer's content came in for")
+    shutil.rmtree(pair.alpha.live("/srv/data/d"))
+    if then == "a file":
+        fill(pair.alpha, "d")
+    pair.sync()
+    assert "what the peer's content came in for" in {
+        path.read_text() for path in pair.alpha.live("/srv/data/.hotpair/data.kept").rglob("f")
+    }
