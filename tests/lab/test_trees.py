@@ -218,6 +218,7 @@ def test_renames_of_files_one_after_the_other_send_no_content(two):
     for source, target in pairwise(names):
         assert two.alpha.run(f"cd {ROOT}; mv {source} {target}") == (0, "")
         assert two.becomes_equal()
+        assert two.alpha.run("psync data")[0] == 0  # alpha knows, too, that they are
     assert contents.arrived() == 0
     contents.close()
 
@@ -234,7 +235,7 @@ def test_after_an_hour_without_the_peer_one_pass_sends_each_path_once(two):
         for number in range(1, 7):
             for node in nodes:
                 assert node.run(f"cd {ROOT}; N={number}; {EDITS[node.name]}") == (0, "")
-                assert node.run("psync --retry")[0] == 75
+                assert two.pair.wait_until(lambda node=node: node.run("psync --retry")[0] == 75, WITHIN, 0.2)
                 assert node.run(f"python3 -c '{MINUTES}'") == (0, "")
     finally:
         two.pair.heal()
