@@ -77,7 +77,7 @@ def measure(wanted: set[str], short: bool, rounds: int) -> Report:
     if "events" in wanted:
         events.measure(report)
     if "sessions" in wanted:
-        sessions.measure(report, 3 if short else 5, 10 if short else 1)
+        sessions.measure(report, 3 if short else 9, 10 if short else 1)
     if lab := wanted - {"events", "sessions"}:
         if reason := why_no_lab(lab):
             report.note(f"skipped: {' '.join(part for part in PARTS if part in lab)}: {reason}")

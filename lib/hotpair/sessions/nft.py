@@ -18,6 +18,7 @@ from hotpair.sessions.record import Entry, Table, differs
 
 FAMILIES = ("ip", "ip6", "inet", "arp", "bridge", "netdev")
 COMPLAINT = re.compile(r"^\S*?:(\d+):\d+(?:-\d+)?: Error: (.*)$", re.MULTILINE)
+KINDS = "set", "map"
 ABSENT = "No such file or directory"
 ATTEMPTS = 20  # times that nft may refuse some elements before the table is given up
 
@@ -52,7 +53,7 @@ class Nft:
         head = self._heads.pop(wanted.name, None) if last else None
         refused = self._refused.pop(wanted.name, {})
         if not (head and last and (writing := Writing(head, wanted)).change(last, refused)):
-            head = _heads().get(wanted.name)  # `list set` would fetch the elements, terse or not
+            head = _head(wanted)
             if head is None:
                 raise Missing(f"there is no set or map {wanted.name} of nftables here")
             writing = Writing(head, wanted)
@@ -79,10 +80,16 @@ class Nft:
         raise Missing(f"there is no set or map {name} of nftables here")
 
 
-def _heads() -> dict[str, Head]:
+def _head(wanted: Table) -> Head | None:
+    """Return what the set or map of that name here is, most likely what it is there. Raises TableError."""
+    likely = [kind for kind in KINDS if kind == wanted.facts.get("kind")]
+    return likely and _heads(likely).get(wanted.name) or _heads().get(wanted.name)
+
+
+def _heads(kinds: Iterable[str] = KINDS) -> dict[str, Head]:
     """Return what each set and map here is, by name. Raises TableError."""
     found: dict[str, Head] = {}
-    for kind in ("set", "map"):
+    for kind in kinds:  # `list set` would fetch the elements, terse or not
         said = tool.run(["nft", "-j", "-t", "list", f"{kind}s"])
         if said.code:
             raise TableError(f"nft: {said.why}")

@@ -53,7 +53,7 @@ class Memory:
         missing = [key for some in (self.known, self._absent, here or ()) for key in some if key not in now.entries]
         self._absent = {key: self._absent.get(key, 0) + 1 for key in missing}
         believed = [key for key, times in self._absent.items() if times >= ABSENCES]
-        if here is not None and total:
+        if here and total:
             strange = sorted(
                 here.keys() & self._absent.keys() - set(believed), key=lambda key: -(here[key].age_ms or 0)
             )
