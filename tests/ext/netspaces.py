@@ -3,6 +3,7 @@
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -118,3 +119,25 @@ class Timed(Space):
 def slow(two: tuple[Timed, Timed]) -> float:
     """Return how long the dumps and loads of two nodes have taken (milliseconds)."""
     return sum(node.took for node in two)
+
+
+class Stream:
+    """Both ends of an established TCP connection, wherever they are."""
+
+    def __init__(self, near: socket.socket, far: socket.socket) -> None:
+        self.near, self.far = near, far
+
+    def goes(self, seconds: float = 20.0) -> bool:
+        """Say whether a word gets from either end to the other."""
+        for one, other in ((self.near, self.far), (self.far, self.near)):
+            one.sendall(b"word")
+            other.settimeout(seconds)
+            try:
+                assert other.recv(4, socket.MSG_WAITALL) == b"word"
+            except TimeoutError:
+                return False
+        return True
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()

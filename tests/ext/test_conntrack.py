@@ -12,7 +12,7 @@ from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.conntrack import Conntrack
 from hotpair.sessions.record import Entry, Table
 from tests.ext import routers
-from tests.ext.netspaces import Space
+from tests.ext.netspaces import Space, Stream
 from tests.ext.routers import SERVER, VIRTUAL, Routers
 
 WHY = routers.missing()
@@ -22,29 +22,13 @@ QUIET = 1.0  # seconds in which a stream that may go on would have
 LARGE = 3 << 20  # bytes: beyond any window that is told without its scale
 
 
-class Stream:
-    """An established TCP connection from the client to the server."""
-
-    def __init__(self, world: Routers, host: str, port: int, listening: socket.socket) -> None:
-        with world.client.inside():
-            self.near = socket.create_connection((host, port), 20)
-        self.far, _ = listening.accept()
-        self.far.settimeout(20)
-
-    def goes(self, seconds: float = 20.0) -> bool:
-        """Say whether a word gets from either end to the other."""
-        for one, other in ((self.near, self.far), (self.far, self.near)):
-            one.sendall(b"word")
-            other.settimeout(seconds)
-            try:
-                assert other.recv(4, socket.MSG_WAITALL) == b"word"
-            except TimeoutError:
-                return False
-        return True
-
-    def close(self) -> None:
-        self.near.close()
-        self.far.close()
+def stream_to(world: Routers, host: str, port: int, listening: socket.socket) -> Stream:
+    """Connect the client to the server."""
+    with world.client.inside():
+        near = socket.create_connection((host, port), 20)
+    far, _ = listening.accept()
+    far.settimeout(20)
+    return Stream(near, far)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +92,7 @@ def entry(number: int = 1, seconds: float = 300.0, proto: str = "udp", **data: o
 def test_a_stream_goes_on_through_the_other_router_with_its_mark(
     world: Routers, listening: socket.socket, host: str
 ) -> None:
-    stream = Stream(world, host, listening.getsockname()[1], listening)
+    stream = stream_to(world, host, listening.getsockname()[1], listening)
     assert stream.goes()
     dumped = dump(world.alpha)
     [flow] = dumped.entries.values()
@@ -121,7 +105,7 @@ def test_a_stream_goes_on_through_the_other_router_with_its_mark(
 
 
 def test_without_the_load_the_stream_ends_at_the_other_router(world: Routers, listening: socket.socket) -> None:
-    stream = Stream(world, SERVER, listening.getsockname()[1], listening)
+    stream = stream_to(world, SERVER, listening.getsockname()[1], listening)
     assert stream.goes()
     world.through(1)
     assert not stream.goes(QUIET)
@@ -131,7 +115,7 @@ def test_without_the_load_the_stream_ends_at_the_other_router(world: Routers, li
 
 
 def test_a_large_window_passes_a_router_that_has_not_seen_it_agreed(world: Routers, listening: socket.socket) -> None:
-    stream = Stream(world, SERVER, listening.getsockname()[1], listening)
+    stream = stream_to(world, SERVER, listening.getsockname()[1], listening)
     assert stream.goes()
     load(world.beta, dump(world.alpha))
     with world.beta.inside():

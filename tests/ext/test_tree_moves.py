@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hotpair import folder
-from tests.ext.trees import SETS, Trees, fill
+from tests.ext.trees import SETS, Trees, fill, kept
 from tests.ext.twonodes import Node
 
 
@@ -97,10 +97,6 @@ def test_backup_that_an_editor_makes_by_moving_never_takes_the_file_from_the_pee
     assert event(filled, "/d") == 0
     assert filled.beta.text("/srv/data/d/f") == "edited" and inode(filled.beta, "d/f~") != before
     assert filled.equal()
-
-
-def kept(node: Node) -> set[str]:
-    return {path.read_text() for path in node.live("/srv/data/.hotpair/data.kept").rglob("*") if path.is_file()}
 
 
 def test_what_was_written_and_moved_at_once_is_kept_while_it_waits_for_the_peer(filled):

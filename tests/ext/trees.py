@@ -63,3 +63,8 @@ def fill(node: Node, *names: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.fsencode(name))
         os.utime(path, ns=(now, now))
+
+
+def kept(node: Node, name: str = "*") -> set[str]:
+    """Return the contents of the generations on a node, of files of some name."""
+    return {path.read_text() for path in node.live("/srv/data/.hotpair/data.kept").rglob(name) if path.is_file()}

@@ -38,11 +38,15 @@ def needs(*programs: str) -> None:
             pytest.skip(f"needs {program}")
 
 
+def give_roles(pair: Pair) -> None:
+    """Make alpha master and beta its standby, with session tables that follow."""
+    for node, role in ((pair.alpha, "master"), (pair.beta, "standby")):
+        does(node, "cat >> /etc/hotpair/hotpair.ini", SECTION.format(role=role))
+
+
 @pytest.fixture
 def mirrored(own_pair: Pair) -> Pair:
-    """alpha is master, beta its standby."""
-    for node, role in ((own_pair.alpha, "master"), (own_pair.beta, "standby")):
-        does(node, "cat >> /etc/hotpair/hotpair.ini", SECTION.format(role=role))
+    give_roles(own_pair)
     return own_pair
 
 

@@ -6,10 +6,10 @@ import subprocess
 
 import pytest
 
-from tests.ext.netspaces import inside
+from tests.ext.netspaces import Stream, inside
 from tests.lab import lan
 from tests.lab.conftest import Pair
-from tests.lab.test_sessions import SECTION, does, needs
+from tests.lab.test_sessions import does, give_roles, needs
 from tests.lab.visitors import PORTS, Visitors, configuration
 
 ON = f"ip address add {lan.SHARED}/24 dev {lan.LAN} && arping -c 1 -U -I {lan.LAN} {lan.SHARED}"
@@ -23,8 +23,7 @@ def served(own_pair: Pair) -> Pair:
     """alpha is master and has the clients' address, beta is its standby."""
     needs("arping")
     lan.connect(own_pair.lab)
-    for node, role in ((own_pair.alpha, "master"), (own_pair.beta, "standby")):
-        does(node, "cat >> /etc/hotpair/hotpair.ini", SECTION.format(role=role))
+    give_roles(own_pair)
     does(own_pair.alpha, ON)
     return own_pair
 
@@ -71,24 +70,12 @@ COMMIT
 """
 
 
-class Stream:
-    """An established TCP connection to a server behind the pair."""
-
-    def __init__(self, pair: Pair) -> None:
-        with inside(pair.lab.running("client")), socket.create_server((SERVER, 7000)) as listening:
-            self.near = socket.create_connection((lan.SHARED, 7000), 20, (CLIENT, 0))
-            self.far, _ = listening.accept()
-
-    def goes(self, seconds: float = 20) -> bool:
-        """Say whether a word gets from either end to the other in time."""
-        for one, other in ((self.near, self.far), (self.far, self.near)):
-            one.sendall(b"word")
-            other.settimeout(seconds)
-            try:
-                assert other.recv(4, socket.MSG_WAITALL) == b"word"
-            except TimeoutError:
-                return False
-        return True
+def stream_through(pair: Pair) -> Stream:
+    """Connect a client to the server behind the pair."""
+    with inside(pair.lab.running("client")), socket.create_server((SERVER, 7000)) as listening:
+        near = socket.create_connection((lan.SHARED, 7000), 20, (CLIENT, 0))
+        far, _ = listening.accept()
+    return Stream(near, far)
 
 
 @pytest.mark.parametrize("mirrored", [True, False], ids=["with the mirror", "without"])
@@ -97,10 +84,11 @@ def test_a_stream_through_the_pair_goes_on(served: Pair, mirrored: bool) -> None
     for node in (served.alpha, served.beta):
         does(node, "echo 1 >/proc/sys/net/ipv4/ip_forward && iptables-restore", RULES)
     subprocess.run(["nsenter", "-t", served.lab.running("client"), "-n", *ADD_CLIENT], check=True)
-    stream = Stream(served)
+    stream = stream_through(served)
     assert stream.goes()
     does(served.alpha, "ssync start conntrack")
     if mirrored:
         mirror(served)
     switch(served)
     assert stream.goes(20 if mirrored else 1) == mirrored
+    stream.close()

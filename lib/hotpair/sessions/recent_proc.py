@@ -66,10 +66,9 @@ def write(fd: int, sign: bytes, addresses: Iterable[str]) -> dict[str, OSError]:
     refused: dict[str, OSError] = {}
     seek, put = os.lseek, os.write
     for address in addresses:
-        line = sign + address.encode("utf-8", "replace")
         try:
             seek(fd, 0, 0)
-            put(fd, line)
+            put(fd, sign + address.encode("utf-8", "replace"))
         except OSError as error:
             if error.errno == errno.EIO:
                 raise
