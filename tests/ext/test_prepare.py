@@ -338,7 +338,8 @@ print(*names)
 for failure in software.install(names, print, 60):
     print("FAILED", failure)
 print(software.missing("hptest-one 1\\nhptest-two 1\\n"), "missing")
-print(os.path.exists("/repo/ran"), "ran", os.path.exists(software.POLICY), "policy")
+print(os.path.exists("/repo/ran"), "ran")
+print(os.path.exists(software.POLICY) and open(software.POLICY).read().split("\\n")[1], "policy")
 print("hptest-one" in inventory.enabled().split(), "enabled", os.path.exists("/etc/rc2.d/K01hptest-one"), "disabled")
 """
 SCRIPT = """\
@@ -363,7 +364,14 @@ rm -rf "$1/root/etc/apt/sources.list" "$1/root/etc/apt/sources.list.d"
 mkdir "$1/root/repo"
 cp "$2"/* "$1/root/repo"
 echo 'deb [trusted=yes] file:/repo ./' >"$1/root/etc/apt/sources.list"
-shift 2
+policy=$1/root/usr/sbin/policy-rc.d
+rm -f "$policy"
+[ -z "$3" ] || install -m 755 /dev/stdin "$policy" <<EOF
+#!/bin/sh
+$3
+exit 101
+EOF
+shift 3
 exec chroot "$ROOT/root" "$@"
 """
 
@@ -386,7 +394,10 @@ def package(directory: Path, name: str, after: str) -> str:
 
 
 @pytest.mark.skipif(not shutil.which("apt-get") or not shutil.which("unshare"), reason="no apt-get here")
-def test_packages_are_installed_what_cannot_be_had_is_named_and_no_service_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("policy", "after"), [("", "False"), ("# a container's own", "# a container's own")])
+def test_packages_are_installed_what_cannot_be_had_is_named_and_no_service_starts(
+    tmp_path: Path, policy: str, after: str
+) -> None:
     start = "update-rc.d {0} defaults 2>/dev/null; invoke-rc.d {0} start || exit 1"
     index = package(tmp_path / "repo", "hptest-one", start.format("hptest-one"))
     index += package(tmp_path / "repo", "hptest-two", "test -x /usr/sbin/policy-rc.d")
@@ -403,7 +414,7 @@ def test_packages_are_installed_what_cannot_be_had_is_named_and_no_service_start
         "sh",
         tmp_path / "over",
     ]
-    argv += [tmp_path / "repo", sys.executable, "-c", textwrap.dedent(INSTALL)]
+    argv += [tmp_path / "repo", policy, sys.executable, "-c", textwrap.dedent(INSTALL)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(LIB), "ROOT": str(tmp_path / "over")}
     done = subprocess.run(argv, env=environment, capture_output=True, text=True)
     if "mount:" in done.stderr:
@@ -412,4 +423,4 @@ def test_packages_are_installed_what_cannot_be_had_is_named_and_no_service_start
     assert done.returncode == 0, done
     assert said[0] == "hptest-none hptest-one hptest-two"
     assert [line for line in said if line.startswith("FAILED hptest-none: ")], said
-    assert said[-3:] == ["[] missing", "False ran False policy", "False enabled True disabled"], said
+    assert said[-4:] == ["[] missing", "False ran", f"{after} policy", "False enabled True disabled"], said
