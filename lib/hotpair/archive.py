@@ -131,6 +131,10 @@ class Archive:
         self.db, self.set_name = db, set_name
         self._key = (peer, set_name)
 
+    def version(self) -> int:
+        """Return a number that changes once any other process has written to the archive (PRAGMA data_version)."""
+        return int(self.db.execute("PRAGMA data_version").fetchone()[0])
+
     def in_memory(self) -> "Archive":
         """Return a copy that can be written to without a trace."""
         copy = sqlite3.connect(":memory:", isolation_level=None)

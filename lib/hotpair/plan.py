@@ -22,6 +22,7 @@ from hotpair.wire import Wire
 CONFLICT = " (conflict: "
 READING = 6 * 3600.0  # seconds that one end may read all contents again while the other waits for it
 ROUNDS = 3  # proposals until one side's state has won
+LOOKS = 3  # at both nodes, while a run changes what was seen
 
 
 class Seen(NamedTuple):
@@ -38,9 +39,9 @@ NOTHING = Seen(Row())
 
 def plan(scope: Scope) -> list[str]:
     """Return one line for each thing that a sweep would do now. Raises Later or Refused when the peer cannot say."""
-    mine, theirs, nodes = both(scope)
+    at_work, mine, theirs, nodes = _at_once(scope)
     rewritten = foreign = 0
-    lines, moved = [], {seen.source for side in (mine, theirs) for seen in side.values() if seen.source}
+    lines, moved = at_work, {seen.source for side in (mine, theirs) for seen in side.values() if seen.source}
     for path in sorted(mine.keys() | theirs.keys()):
         here, there = mine.get(path, NOTHING), theirs.get(path, NOTHING)
         source = here.source or there.source
@@ -85,6 +86,16 @@ def _passed_on(scope: Scope, lines: list[str], rewritten: int, total: int) -> li
     except standby.Standby as fail:
         why = fail.message
     return [f"hold: {why}", *(line for line in lines if not line.startswith("send "))] if why else lines
+
+
+def _at_once(scope: Scope) -> tuple[list[str], dict[str, Seen], dict[str, Seen], tuple[str, str]]:
+    """Return what both nodes see, looking anew while a run, which both archives tell of, is at work on it."""
+    for _ in range(LOOKS):
+        version = scope.archive.version()
+        seen = both(scope)
+        if scope.archive.version() == version:
+            return [], *seen
+    return ["later: a run is at work, and some of this may be done by now"], *seen
 
 
 def both(scope: Scope) -> tuple[dict[str, Seen], dict[str, Seen], tuple[str, str]]:
