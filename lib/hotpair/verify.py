@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from hotpair import detect, log, plan, scan
+from hotpair.archive import Archive
 from hotpair.detect import Scope
 from hotpair.plan import Seen
 from hotpair.scan import State
@@ -38,6 +39,7 @@ class Report(NamedTuple):
 
 def verify(scope: Scope, lite: bool) -> Report:
     """Compare both sides now. lite: kinds and sizes alone. Raises Later or Refused when the peer cannot say."""
+    before = scope.archive.in_memory()
     mine, theirs, nodes = plan.both(scope)
     nothing = plan.NOTHING
     found = []
@@ -45,7 +47,7 @@ def verify(scope: Scope, lite: bool) -> Report:
         here, there = mine.get(path, nothing), theirs.get(path, nothing)
         if _seen(here, lite) != _seen(there, lite):
             decayed = here.decayed or there.decayed
-            under_way = not decayed and (_under_way(here) or _under_way(there))
+            under_way = not decayed and (_under_way(here) or _under_way(there) or _crossed(scope, before, path))
             found.append(Difference(path, here.row.seen, there.row.seen, under_way, decayed))
     return Report(nodes, [one for one in found if not (lite and one.under_way)])
 
@@ -75,6 +77,11 @@ def _seen(one: Seen, lite: bool) -> Any:
 
 def _under_way(one: Seen) -> bool:
     return one.moving or bool(one.source) or one.row.seen != one.row.agreed
+
+
+def _crossed(scope: Scope, before: Archive, path: str) -> bool:
+    """Say whether the nodes have agreed on another state of a path since, and looked at it before and after that."""
+    return before.row(path).agreed != scope.archive.row(path).agreed
 
 
 def as_lines(report: Report) -> list[str]:
