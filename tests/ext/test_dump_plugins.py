@@ -5,14 +5,14 @@ import signal
 import stat
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.ext import spaces
 from tests.ext.spaces import CLEAN, Space
+from tests.lab.spaces import wait_until
 
 CONFIG = spaces.TOP / "etc/hotpair"
 POSTGRESQL = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/nowhere"))
@@ -181,13 +181,6 @@ def standby(_standby: Server) -> Server:
     return _standby
 
 
-def wait_for(true: Callable[[], object]) -> None:
-    until = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)
-
-
 def spoil(file: Path, old: str, new: str) -> None:
     text = file.read_text()
     assert old in text
@@ -215,7 +208,7 @@ def test_mariadb_is_dumped_as_of_one_moment_and_loaded_with_all_there_is(master:
     )
     mover = subprocess.Popen(master.space.inside("mariadb", "-e", "CALL a.move()"), env=CLEAN)
     try:
-        wait_for(lambda: master.maria("SELECT v FROM a.n") != "0\n")
+        assert wait_until(lambda: master.maria("SELECT v FROM a.n") != "0\n", 30)
         master.dump("mariadb", "mariadb.sql")
     finally:
         mover.kill()
@@ -251,10 +244,10 @@ def test_a_rehearsal_that_is_ended_leaves_nothing(master: Server, standby: Serve
     master.dump("mariadb", "mariadb.sql")
     argv = standby.space.inside(CONFIG / "restore.d/mariadb", "rehearse", master.dumps)
     running = subprocess.Popen(argv, env=CLEAN, start_new_session=True)
-    wait_for(lambda: any("--skip-networking" in command for command in standby.leftovers()))
+    assert wait_until(lambda: any("--skip-networking" in command for command in standby.leftovers()), 30)
     os.killpg(running.pid, signal.SIGTERM)
     assert running.wait(30) != 0
-    wait_for(lambda: not standby.leftovers())
+    assert wait_until(lambda: not standby.leftovers(), 30)
 
 
 # PostgreSQL
@@ -278,7 +271,7 @@ def test_postgresql_is_dumped_rehearsed_and_loaded_over_what_is_there(master: Se
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as user:  # who is connected must not keep it from being replaced
-        wait_for(lambda: "shop" in standby.postgres("SELECT datname FROM pg_stat_activity"))
+        assert wait_until(lambda: "shop" in standby.postgres("SELECT datname FROM pg_stat_activity"), 30)
         standby.restored("postgresql", "load")
         standby.restored("postgresql", "load")  # once more does no harm
         assert user.poll() is None and user.stdin

@@ -20,6 +20,7 @@ from hotpair.hotsync import backup, inventory
 from hotpair.status import CRITICAL
 from tests.ext.standbys import has_open
 from tests.ext.twonodes import BIN, Node
+from tests.lab.spaces import wait_until
 
 SECTIONS = """[hotsync]
 role = {role}
@@ -129,13 +130,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
 @pytest.fixture
 def both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: tuple[bytes, str]) -> Both:
     return Both(tmp_path, monkeypatch, archive)
-
-
-def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.01)
 
 
 def promote(order: Order = DEAD) -> dict[str, Any]:
@@ -386,11 +380,11 @@ def test_what_a_killed_promotion_left_running_is_waited_for(both: Both) -> None:
     argv = [sys.executable, "-IS", str(BIN / "hotsync-slave"), "promote", "--master-is-dead", "x"]
     env = {"PATH": os.environ["PATH"], "HOTPAIR_ROOT": str(both.beta.root)}
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
-        wait_for(lambda: "begin" in both.beta.trace())
+        assert wait_until(lambda: "begin" in both.beta.trace(), 20)
         first.kill()
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as second:
         record = both.beta.root / "var/lib/hotpair/hotsync/hook.pid"
-        wait_for(lambda: has_open(second.pid, record))
+        assert wait_until(lambda: has_open(second.pid, record), 20)
         time.sleep(0.5)  # time to start another one, if it did not wait
         both.beta.live("/go").touch()
         assert second.wait(30) == 0
@@ -563,11 +557,11 @@ def test_a_dump_that_a_killed_demotion_left_running_is_waited_for(both: Both) ->
     both.alpha.script("/etc/hotpair/hotsync.d/10-db", slow)
     both.alpha.live("/db.is").write_text("up\n")
     with demoting(both) as first:
-        wait_for(lambda: "begin" in both.alpha.trace())
+        assert wait_until(lambda: "begin" in both.alpha.trace(), 20)
         first.kill()
     with demoting(both) as second:
         record = both.alpha.root / "var/lib/hotpair/hotsync/plugin.pid"
-        wait_for(lambda: has_open(second.pid, record))
+        assert wait_until(lambda: has_open(second.pid, record), 20)
         time.sleep(1.0)  # time to start another one, if it did not wait
         both.alpha.live("/go").touch()
         assert second.wait(60) == 0
@@ -703,13 +697,15 @@ def test_keepalived_promotes_when_the_master_is_away_and_demotes(both: Both, fif
     both.on(both.beta)
     os.write(fifo[0], b'INSTANCE "VI_1" BACKUP 100\nINSTANCE "VI_1" MASTER 100\n')
     log = both.beta.root / "var/log/hotpair.log"
-    wait_for(lambda: log.exists() and "keepalived says MASTER: preflight: alpha answers as master" in log.read_text())
+    assert wait_until(
+        lambda: log.exists() and "keepalived says MASTER: preflight: alpha answers as master" in log.read_text(), 20
+    )
     assert me() == ("standby", 1)
     both.lose_alpha()  # tried again without a further line
-    wait_for(lambda: me() == ("master", 2) and "ended" in notes.read(notes.PROMOTION))
+    assert wait_until(lambda: me() == ("master", 2) and "ended" in notes.read(notes.PROMOTION), 20)
     both.alpha_is_back()
     os.write(fifo[0], b'INSTANCE "VI_1" BACKUP 100\nINSTANCE "VI_1" MASTER 100\nINSTANCE "VI_1" FAULT 100\n')
-    wait_for(lambda: me() == ("standby", 2))
+    assert wait_until(lambda: me() == ("standby", 2), 20)
     assert both.beta.is_("web") == "down" and both.beta.trace().count("demote 2") == 1
 
 
@@ -717,7 +713,7 @@ def test_a_restart_of_keepalived_demotes_nobody(both: Both, fifo: tuple[int, Any
     both.on(both.beta)
     both.lose_alpha()
     os.write(fifo[0], b'INSTANCE "VI_1" MASTER 100\n')
-    wait_for(lambda: "ended" in notes.read(notes.PROMOTION))
+    assert wait_until(lambda: "ended" in notes.read(notes.PROMOTION), 20)
     for _ in range(4):
         os.write(fifo[0], b'INSTANCE "VI_1" BACKUP 100\n')
         time.sleep(0.05)  # shorter than what settles

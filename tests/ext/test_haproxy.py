@@ -4,7 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from hotpair.sessions import haproxy_socket
 from hotpair.sessions.backend import Missing, TableError
 from hotpair.sessions.haproxy import Haproxy
 from hotpair.sessions.record import Entry, Table, aged
+from tests.lab.spaces import wait_until
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy", path=child.PATH), reason="needs haproxy")
 
@@ -111,13 +112,6 @@ class Node:
         self.log.close()
 
 
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def runs(node: Node) -> bool:
     assert node.process.poll() is None, node.says()
     return Path(f"{node.place}.admin").exists() and Path(f"{node.place}.three").exists()
@@ -132,7 +126,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]
     ]
     try:
         for node in nodes:
-            until(lambda node=node: runs(node))  # type: ignore[misc]
+            assert wait_until(lambda node=node: runs(node), 60)  # type: ignore[misc]
         yield nodes[0], nodes[1]
     finally:
         for node in nodes:
@@ -154,7 +148,8 @@ def table(name: str, *entries: Entry) -> Table:
 def have(node: Node, name: str, *entries: Entry) -> None:
     """Make a table hold some entries and no others."""
     backend = Haproxy(node.backend.socket)
-    until(lambda: not backend.load(table(name, *entries), None).problems)  # a connection may still have one
+    wanted = table(name, *entries)
+    assert wait_until(lambda: not backend.load(wanted, None).problems, 60)  # a connection may still have one
 
 
 # Clients
@@ -187,7 +182,7 @@ def test_a_client_that_the_standby_has_seen_moves_to_where_the_master_has_it(two
     server, _ = beta.visit("source", "192.0.2.1")
     [other, _] = [one for one in SERVERS if one != server]
     wanted = table("source", Entry("192.0.2.1", 0, (), 50000.0, {"server": f"source/{other}"}))
-    until(lambda: not beta.backend.load(wanted, None).problems)
+    assert wait_until(lambda: not beta.backend.load(wanted, None).problems, 60)
     assert beta.visit("source", "192.0.2.1")[0] == other
 
 
@@ -196,7 +191,7 @@ def test_peers_as_shipped_keep_a_client_on_its_server(two: tuple[Node, Node]) ->
     sources = [f"192.0.2.{number}" for number in range(1, 8)]
     before = {source: alpha.visit("peered", source)[0] for source in sources}
     assert set(before.values()) == set(SERVERS)
-    until(lambda: beta.backend.dump("peered").entries.keys() >= set(sources))
+    assert wait_until(lambda: beta.backend.dump("peered").entries.keys() >= set(sources), 60)
     assert {source: beta.visit("peered", source)[0] for source in sources} == before
 
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from hotpair import archive, config, listed, quiet, run, survey
 from hotpair.filesset import FilesSet
 from tests.ext.twonodes import BIN, Node, Pair
+from tests.lab.spaces import wait_until
 
 SETS = "[files etc]\npaths =\n    /srv/a.conf\n    /srv/*.txt\n"
 HEAVY = {
@@ -31,15 +31,9 @@ def pair(tmp_path: Path) -> Pair:
     """Two nodes that agree; alpha's next event is a quiet one."""
     pair = Pair(tmp_path, SETS)
     pair.agree("/srv/a.conf", "one")
-    wait_for(lambda: not loaded(pair.alpha) & {"hotpair.run"})  # a file as young as its archive row is looked at again
+    # A file as young as its archive row is looked at again
+    assert wait_until(lambda: not loaded(pair.alpha) & {"hotpair.run"}, DEADLINE)
     return pair
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def event(node: Node, *before: str) -> tuple[int, str]:
@@ -179,7 +173,7 @@ def test_the_winner_looks_again_for_an_event_that_came_after_it_looked(pair: Pai
     known = index.stat().st_ino
     with held(beta, "state"):  # the winner has looked, and waits for its peer
         winner = start(alpha)
-        wait_for(lambda: index.stat().st_ino != known)
+        assert wait_until(lambda: index.stat().st_ino != known, DEADLINE)
         alpha.write("/srv/late.txt", "late")
         assert event(alpha) == (0, "")  # the loser
         assert marks(alpha, "new") == ["0"]
@@ -197,7 +191,7 @@ def test_the_winner_looks_again_for_a_file_that_changed_after_it_was_sent(pair: 
     known = index.stat().st_ino
     with held(beta, "state"):
         winner = start(alpha)
-        wait_for(lambda: index.stat().st_ino != known)
+        assert wait_until(lambda: index.stat().st_ino != known, DEADLINE)
         alpha.write("/srv/a.conf", "three")
         assert event(alpha) == (0, "")
     assert winner.wait(DEADLINE) == 0
@@ -209,7 +203,7 @@ def test_the_winner_looks_again_for_a_file_that_changed_after_it_was_sent(pair: 
 def test_the_event_of_the_peers_own_delivery_finds_all_quiet(pair: Pair) -> None:
     """P4: the echo."""
     alpha, beta = pair.nodes
-    wait_for(lambda: not loaded(beta) & {"hotpair.run"})
+    assert wait_until(lambda: not loaded(beta) & {"hotpair.run"}, DEADLINE)
     alpha.write("/srv/a.conf", "two")
     assert event(alpha) == (0, "")
     assert beta.text("/srv/a.conf") == "two"
@@ -251,7 +245,7 @@ def test_a_run_that_was_killed_is_taken_up_by_the_next_event(pair: Pair) -> None
         index = alpha.root / "var/lib/hotpair/sets/etc/index"
         known = index.stat().st_ino
         winner = start(alpha)
-        wait_for(lambda: index.stat().st_ino != known)
+        assert wait_until(lambda: index.stat().st_ino != known, DEADLINE)
         winner.kill()
         winner.wait()
     assert marks(alpha, "taken") == ["0"]

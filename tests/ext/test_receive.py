@@ -24,6 +24,7 @@ from hotpair.scan import from_json
 from hotpair.treeset import MOST_ENTRIES
 from hotpair.wire import Wire
 from tests.ext.twonodes import BIN, Node
+from tests.lab.spaces import wait_until
 
 PATTERNS = ("/srv/a.conf", "/srv/*.txt", "/srv/sub/*/x.conf")
 SETTINGS = FilesSet("demo", PATTERNS, 6, "store", 0.0, "newest").settings()
@@ -570,7 +571,7 @@ def test_two_conversations_about_one_content_never_show_half_of_it(node: Node, t
     first.wire.send(bytes="/srv/new.txt")
     first.raw(b"%d\n" % len(NEW) + NEW + b"0\n")
     first.wire.send(apply=True)
-    wait_for(started.exists)
+    assert wait_until(started.exists, DEADLINE)
     second = Reception(node).greet()
     try:
         if second.propose(["/srv/new.txt", None, STATE])[0]["action"] == "want":
@@ -587,13 +588,6 @@ def test_two_conversations_about_one_content_never_show_half_of_it(node: Node, t
     first.end()
     assert content in (None, NEW)
     assert not node.live("/srv/new.txt").exists() or node.live("/srv/new.txt").read_bytes() == NEW
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # rsync's own words, which `test_rsync_with_our_words_is_run` shows to be the ones that are let through

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hotpair import archive, child, sections, tasks
 from hotpair.archive import Archive
+from tests.lab.spaces import wait_until
 
 LIB = str(Path(__file__).parents[2] / "lib")
 RUN_DUE = """
@@ -90,13 +91,6 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     made = Node(tmp_path)
     yield made
     made.db.close()
-
-
-def wait_for(true: Callable[[], object], seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.01)
 
 
 def lives(pid: int) -> bool:
@@ -225,7 +219,7 @@ def test_a_service_left_behind_does_not_hold_us_up_and_lives_on_when_it_prints(n
     node.owe("/etc/a")
     assert tasks.run_due(node.db) == 0
     assert not node.out("alive")
-    wait_for(lambda: node.out("alive"))
+    assert wait_until(lambda: node.out("alive"), 20)
 
 
 # what is owed
@@ -458,7 +452,7 @@ def test_a_change_while_its_commands_run_makes_them_run_once_more(node: Node) ->
     node.syncr("[/etc/a]\nrun = sh: echo start >> OUT/x; sleep 1\n")
     node.owe("/etc/a")
     process = node.start()
-    wait_for(lambda: node.out("x"))
+    assert wait_until(lambda: node.out("x"), 20)
     node.owe("/etc/a")
     assert process.wait(30) == 0
     assert node.out("x") == "start\n" * 2 and node.rows() == []
@@ -468,7 +462,7 @@ def test_a_failure_leaves_the_fresh_start_of_a_change_that_came_meanwhile(node: 
     node.syncr("[/etc/a]\nrun = sh: echo start >> OUT/x; sleep 1; test -e OUT/good\n")
     node.owe("/etc/a")
     process = node.start()
-    wait_for(lambda: node.out("x"))
+    assert wait_until(lambda: node.out("x"), 20)
     node.owe("/etc/a")
     process.wait(30)
     [(_, attempts, _, _)] = node.rows()
@@ -494,7 +488,7 @@ def test_sections_of_their_own_run_at_once(node: Node) -> None:
     )
     node.owe("/etc/a")
     first = node.start()
-    wait_for(lambda: node.out("a"))
+    assert wait_until(lambda: node.out("a"), 20)
     node.owe("/etc/b")
     assert tasks.run_due(node.db) == 0
     assert first.wait(10) == 0 and node.rows() == []
@@ -507,7 +501,7 @@ def test_kill_9_in_the_middle_and_the_commands_start_again(node: Node) -> None:
     )
     node.owe("/etc/a")
     process = node.start()
-    wait_for(lambda: "2" in node.out("x"))
+    assert wait_until(lambda: "2" in node.out("x"), 20)
     process.kill()
     process.wait()
     assert len(node.rows()) == 1
@@ -522,7 +516,7 @@ def test_a_command_that_outlived_its_hotpair_is_waited_for(node: Node) -> None:
     )
     node.owe("/etc/a")
     process = node.start()
-    wait_for(lambda: node.out("x"))
+    assert wait_until(lambda: node.out("x"), 20)
     process.kill()
     process.wait()
     assert tasks.run_due(node.db) == 0
@@ -533,7 +527,7 @@ def test_a_command_that_outlived_its_hotpair_is_ended_when_its_time_is_over(node
     node.syncr("[/etc/a]\nrun = sh: echo $$ >> OUT/x; test -e OUT/go || sleep 60; true\ntimeout = 0.5\n")
     node.owe("/etc/a")
     process = node.start()
-    wait_for(lambda: node.out("x"))
+    assert wait_until(lambda: node.out("x"), 20)
     process.kill()
     process.wait()
     (node.root / "out/go").touch()
@@ -559,10 +553,10 @@ def test_ctrl_c_takes_the_command_along(node: Node) -> None:
     node.syncr("[/etc/a]\nrun = sh: echo $$ > OUT/pid; sleep 60; true\n")
     node.owe("/etc/a")
     process = node.start()
-    wait_for(lambda: node.out("pid"))
+    assert wait_until(lambda: node.out("pid"), 20)
     process.send_signal(signal.SIGINT)
     process.wait(10)
-    wait_for(lambda: not lives(int(node.out("pid"))))
+    assert wait_until(lambda: not lives(int(node.out("pid"))), 20)
     assert len(node.rows()) == 1
 
 
@@ -574,7 +568,7 @@ def test_ctrl_c_while_a_command_is_being_started_takes_it_along(
 
     def interrupted(thread: threading.Thread) -> None:
         """Sh starts a thread once it has forked."""
-        wait_for(lambda: pid.exists() and pid.read_text())
+        assert wait_until(lambda: pid.exists() and pid.read_text(), 20)
         signal.raise_signal(signal.SIGINT)
         start(thread)
 
@@ -583,7 +577,7 @@ def test_ctrl_c_while_a_command_is_being_started_takes_it_along(
     with pytest.raises(KeyboardInterrupt):
         child.run(["sh", "-c", f"echo $$ >{pid}; sleep 60"], child.environment(), 60)
     signal.signal(signal.SIGINT, before)
-    wait_for(lambda: not lives(int(pid.read_text())))
+    assert wait_until(lambda: not lives(int(pid.read_text())), 20)
 
 
 def test_owing_loads_neither_sh_nor_filelock(node: Node) -> None:

@@ -2,7 +2,6 @@
 
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from hotpair.sessions.backend import TableError
 from hotpair.sessions.record import Entry, Table
 from hotpair.sessions.zevenet import Zevenet
 from tests.ext.pound_servers import Raw, ZevenetPound
+from tests.lab.spaces import wait_until
 
 
 @pytest.fixture
@@ -109,20 +109,13 @@ def test_with_the_ttl_a_session_has_an_end_and_one_that_is_over_is_not_written(f
     assert server.rows == {}
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 def test_writes_of_a_client_that_leaves_at_once_are_lost_and_those_of_a_load_are_not(farm: Farm) -> None:
     server, backend = farm
     server.slow = 0.1
     with socket.socket(socket.AF_UNIX) as hasty:
         hasty.connect(backend.sync % "farmX")
         hasty.sendall(wire.write(wire.Packet(wire.WRITE, b"farmX", 0, 0, 0, b"a", b"", int(time.time()))))
-    until(lambda: server.lost == 1)
+    assert wait_until(lambda: server.lost == 1, 30)
     assert server.rows == {}
     assert backend.load(table("a"), None).entries == 1
     assert set(server.rows) == {b"a"}
@@ -137,14 +130,14 @@ def test_pound_stands_still_for_a_client_that_does_not_read_and_never_syncs_agai
     with socket.socket(socket.AF_UNIX) as lazy, socket.socket(socket.AF_UNIX) as control:
         lazy.connect(backend.sync % "farmX")
         lazy.sendall(wire.request(b"farmX"))
-        until(lambda: server.sent > 50)
+        assert wait_until(lambda: server.sent > 50, 30)
         control.connect(backend.control % "farmX")
         control.sendall(bytes(144))
         control.settimeout(0.3)
         with pytest.raises(TimeoutError):
             control.recv(1)
     assert server.sent < MANY
-    until(lambda: server.stopped)
+    assert wait_until(lambda: server.stopped, 30)
     with pytest.raises(TableError, match="lacks"):
         backend.dump("farmX")
 
@@ -164,14 +157,14 @@ def test_pound_answers_the_last_client_alone_and_no_answer_is_no_empty_farm(
     server.rows = {b"a": (0, int(time.time()))}
     path = backend.sync % "farmX"
     with zevenet_sync.Sync(path, b"farmX") as first, zevenet_sync.Sync(path, b"farmX") as second:
-        until(lambda: server.clients == 2)
+        assert wait_until(lambda: server.clients == 2, 30)
         assert first.ask() == {}
         assert set(second.follow({(0, 0, b"a")})[0]) == {(0, 0, b"a")}
 
     class Overtaken(zevenet_sync.Sync):
         def ask(self) -> dict[wire.Place, wire.Packet]:
             with zevenet_sync.Sync(path, b"farmX"):
-                until(lambda: server.clients == 4)
+                assert wait_until(lambda: server.clients == 4, 30)
                 return super().ask()
 
     monkeypatch.setattr(zevenet, "Sync", Overtaken)

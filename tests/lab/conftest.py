@@ -1,4 +1,4 @@
-"""The fixture `pair`: two nodes with real daemons, for the tests in this folder."""
+"""The fixtures of this folder: `pair`, two nodes with real daemons, and `two`, which share a tree besides."""
 
 import os
 import signal
@@ -10,6 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.lab import pairlab, spaces
+from tests.lab.demo_world import LabNode
+from tests.lab.trees import ROOT, Two
 
 
 class Done(NamedTuple):
@@ -81,3 +83,18 @@ def living(may_build: None) -> Iterator[Pair]:
 
 pair = pytest.fixture(scope="session")(living)
 own_pair = pytest.fixture(living, name="own_pair")  # for a test that breaks its pair
+
+
+@pytest.fixture(scope="module")
+def two(pair: Pair) -> Iterator[Two]:
+    nodes = [LabNode(pair.lab, "alpha"), LabNode(pair.lab, "beta")]
+    for node in nodes:
+        section = f"\\n[tree data]\\nroot = {ROOT}\\nmax-delete = 100%%\\n"
+        line = f"mkdir -p {ROOT}; printf '{section}' >>/etc/hotpair/hotpair.ini; hotpair tables >/dev/null"
+        assert node.run(line) == (0, "")
+    found = Two(*nodes)
+    nodes[0].run(f"echo stays >{ROOT}/.stays")  # a tree that somebody emptied would wait for a person
+    assert nodes[0].run("psync data")[0] == 0
+    yield found
+    for node in nodes:
+        node.run("sed -i '/^.tree data/,$d' /etc/hotpair/hotpair.ini; hotpair tables >/dev/null")
