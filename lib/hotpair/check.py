@@ -4,10 +4,11 @@ import os
 import re
 from typing import Any
 
-from hotpair import config, hooks, log, paths, rundir, sections, watch
-from hotpair.config import Config
+from hotpair import config, globs, hooks, log, paths, rundir, sections, treeset, watch
+from hotpair.config import AnySet, Config
 from hotpair.exits import ConfigFail
 from hotpair.hotsync import doors
+from hotpair.treeset import TreeSet
 
 FLOOR = (3, 5, 1)  # upstream's first rsync with the 33 repairs of 3.5.0 and without its regressions
 DEBIAN_FLOOR = "3.5.0+ds1-0+deb12u1"  # bookworm's package with the same
@@ -42,6 +43,21 @@ def _of_the_copy(configuration: Config) -> list[str]:
     for directory in ("hotsync.d", "restore.d", "promote.d", "demote.d"):
         lines += rundir.problems(directory)
     return lines + doors.problems(configuration.hotsync)
+
+
+def unowned(configuration: Config) -> list[str]:
+    """Return one line for each section of syncr.ini whose commands never run."""
+    lines = []
+    for section in sections.examine()[0]:
+        if not any(_may_hold(files, section.pattern) for files in configuration.sets.values()):
+            lines.append(f"{paths.config_file('syncr.ini')}: [{section.pattern}] is in no set: its commands never run")
+    return lines
+
+
+def _may_hold(files: AnySet, pattern: str) -> bool:
+    if isinstance(files, TreeSet):
+        return treeset.may_be_within(pattern, files.root)
+    return any(globs.meet(pattern, path) for path in files.paths)
 
 
 def _says(*command: str) -> str:
@@ -87,8 +103,8 @@ def report() -> int:
     configuration, lines = problems()
     for line in lines:
         print(log.escape(line))
-    warning = rsync_warning()
-    if warning:
+    unwise = unowned(configuration) if configuration and not lines else []
+    for warning in filter(None, [*unwise, rsync_warning()]):
         print(log.escape(f"warning: {warning}"))
     if lines or configuration is None:
         return ConfigFail.code

@@ -1,17 +1,8 @@
 """Programs that have commands: what each is called with, and what does it."""
 
 import argparse
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-from hotpair.exits import Fail
-
-
-class Denied(Fail):
-    """What hotpair keeps and decides is root's alone."""
-
-    code = os.EX_NOPERM
 
 
 class Argument(NamedTuple):
@@ -45,11 +36,3 @@ def parser(
         for argument in command.arguments:
             its.add_argument(*argument.names, **argument.how)
     return words
-
-
-def run(do: Callable[[], int]) -> int:
-    """Do what a person asked for. Raises Denied where only root may."""
-    try:
-        return do()
-    except PermissionError as error:
-        raise Denied(f"{error.filename}: {error.strerror}", "run as root") from error

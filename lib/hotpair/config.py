@@ -45,13 +45,10 @@ class Config(NamedTuple):
     sessions: Sessions | None = None  # None without that section
 
     def named(self, set_name: str) -> AnySet:
-        """Return a set. Raises ConfigFail when there is none of that name."""
+        """Return a set. Raises NoInput when there is none of that name."""
         if set_name not in self.sets:
-            file = paths.config_file("hotpair.ini")
-            raise ConfigFail(
-                f"{file}: no section [files {set_name}] and no [tree {set_name}]",
-                "run `hotpair tables` if it was removed",
-            )
+            there = f"the sets are {', '.join(self.sets)}" if self.sets else "there are none in hotpair.ini"
+            raise NoInput(f"no set {set_name!r}", f"{there}; run `hotpair tables` if it was removed")
         return self.sets[set_name]
 
     def of(self, path: str) -> AnySet:

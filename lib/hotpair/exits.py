@@ -77,9 +77,16 @@ def guard(main: Callable[[Sequence[str]], int]) -> int:
         return INTERRUPTED
     except SystemExit as end:  # argparse, having said what was wrong
         return os.EX_USAGE if end.code else os.EX_OK
+    except PermissionError as error:
+        remedy = "see `lsattr`: it is kept even from root" if os.geteuid() == 0 else "run as root"
+        log.error(f"{error.filename}: {error.strerror}: {remedy}")
+        return os.EX_NOPERM
     except Exception as bug:
         if _no_space(bug):
             log.error(f"{bug}: nothing is lost: make space, and it goes on by itself")
+            return os.EX_TEMPFAIL
+        if str(bug) == "database is locked":
+            log.error(f"{bug}, by a program that reads a large file: tried again by itself in a minute")
             return os.EX_TEMPFAIL
         frame = bug.__traceback__
         while frame and frame.tb_next:

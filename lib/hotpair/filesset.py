@@ -2,11 +2,19 @@
 
 import hashlib
 import os
+import re
 from typing import NamedTuple
 
 from hotpair import globs, ini, options, paths, scan
 
 OWN = ("/etc/hotpair/hotpair.ini", "/var/lib/hotpair", "/run/hotpair")  # never shared: they say which node this is
+ODD = {  # what is rarely in a name, and hardly meant to be
+    r"\s[#;]": "has a comment behind it, which needs a line of its own",
+    r",\s*/": "is several paths",
+    r"\{.*,.*\}": "has braces, which are for a shell",
+    r"\*\*": "has **, which matches no more than one directory here",
+    r"\[[^\]]*$": "has a [ that does not end",
+}
 OPTIONS = {
     "paths": options.Option("", str, "absolute paths, one a line, globs allowed"),
     "keep": options.Option("6", options.number, "a whole number"),
@@ -68,6 +76,8 @@ def check_path(section: ini.Section, path: str, key: str) -> None:
         section.problem(f"{path!r} is not a plain path", remedy, key, path)
     elif paths.INBOX in parts or any(globs.meet(path, own) or _below(parts, own) for own in OWN):
         section.problem(f"{path!r} is hotpair's own, of this node alone", "leave it out", key, path)
+    elif key == "paths" and (odd := next((odd for odd in ODD if re.search(odd, path)), "")):
+        section.problem(f"{path!r} {ODD[odd]}", "write one path a line", key, path)
     else:
         _check_links(section, path, key)
 

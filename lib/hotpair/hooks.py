@@ -61,8 +61,15 @@ def untrusted(argv: Sequence[str]) -> str:
 
 
 def problems(configuration: Config) -> Iterable[str]:
-    """Yield one line for each hook that would not be run."""
-    for files in configuration.sets.values():
-        for line in (*files.before, *files.after) if isinstance(files, TreeSet) else ():
-            if why := untrusted(sections.words(line)):
-                yield f"[tree {files.name}] {line!r} is not run: {why}"
+    """Yield one line for each hook, and the fence, that would not be run."""
+    lines = [
+        (f"tree {files.name}", line)
+        for files in configuration.sets.values()
+        if isinstance(files, TreeSet)
+        for line in (*files.before, *files.after)
+    ]
+    if fence := configuration.failover.fence:
+        lines.append(("failover", fence))
+    for section, line in lines:
+        if why := untrusted(sections.words(line)):
+            yield f"[{section}] {line!r} is not run: {why}"

@@ -129,5 +129,7 @@ def read(path: str, missing_ok: bool = False) -> Ini:
         if missing_ok:
             return Ini(path, "")
         raise ConfigFail(f"{path}: not there", "copy the one that hotpair ships and adapt it") from None
+    except PermissionError:
+        raise
     except OSError as error:
-        raise ConfigFail(f"{path}: {error.strerror}", "run as root") from error
+        raise ConfigFail(f"{path}: {error.strerror}", "make it a file") from error

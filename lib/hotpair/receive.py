@@ -79,6 +79,8 @@ class Reception:
             self._mounted(self.scope.files)
         if self.scope.files.source not in ("", mine["node"], self.peer):
             raise Refused(f"mode = push {self.scope.files.source}: neither node is called so")
+        if self.scope.files.prefer not in ("newest", "hold", mine["node"], self.peer):
+            raise Refused(f"prefer = {self.scope.files.prefer}: neither node is called so")
         if self.peer == mine["node"]:
             raise Refused(f"both nodes are called {self.peer!r}: give each its own name in [node]")
         self.wire.send(**mine, nonce=self.nonce)

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from hotpair import apply, beneath, detect, keep, locks, log, marks, run, scan, tasks
+from hotpair import apply, beneath, detect, keep, locks, log, marks, paths, run, scan, tasks
 from hotpair.archive import transaction
 from hotpair.config import Config
 from hotpair.detect import Scope
@@ -13,6 +13,7 @@ from hotpair.exits import Later, NoInput
 from hotpair.keep import Generation
 from hotpair.scan import State
 from hotpair.stage import Decided
+from hotpair.treeset import TreeSet
 
 WAIT = 10.0  # seconds for a run under way to end, before our change is left to it
 
@@ -27,9 +28,16 @@ class Entry(NamedTuple):
 
 
 def locate(configuration: Config, path: str) -> tuple[Scope, str]:
-    """Return the set that a path belongs to, opened, and the live path. Raises NoInput when there is none."""
+    """Return the set that a path belongs to, opened, and the live path.
+
+    Raises NoInput when there is none, Later when it is a tree that is not there.
+    """
     live = os.path.abspath(path)
-    return run.scope(configuration, configuration.of(live).name), live
+    files = configuration.of(live)
+    if isinstance(files, TreeSet) and not files.marked():
+        remedy = f"mount it, or run `psync {files.name}` where it was never in sync"
+        raise Later(f"{files.root}/{paths.INBOX}: not there", remedy)
+    return run.scope(configuration, files.name), live
 
 
 def history(scope: Scope, live: str) -> list[Entry]:

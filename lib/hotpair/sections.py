@@ -1,6 +1,7 @@
 """What /etc/hotpair/syncr.ini means: which commands belong to which path, and what checks its content first."""
 
 import os
+import re
 import shlex
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from hotpair.options import Option
 
 SHELL = "sh:"  # begins a line that its author, root, wants a shell to read
 STAGED = "%s"  # in `check`: the path of the file to look at
+QUOTED = re.compile(r"\\.|'[^']*'|\"(\\.|[^\"])*\"")
+FOR_A_SHELL = re.compile(r"&&|\|\|?|[<>;`]|&$|\$\(|\$HOTPAIR_\w+|\$\{\w+\}")
 SHELLS = ("sh", "bash", "dash", "ksh", "zsh", "busybox")
 
 
@@ -71,6 +74,8 @@ def split(section: ini.Section, key: str, line: str) -> tuple[str, ...]:
     if not argv or not argv[-1 if line.startswith(SHELL) else 0]:
         section.problem(f"{line!r} names no command", "write a command, or leave out the line", key, line)
         return ()
+    if not line.startswith(SHELL) and (operator := FOR_A_SHELL.search(QUOTED.sub("_", line))):
+        section.problem(f"{line!r}: {operator[0]} is for a shell", f"write `{SHELL} {line}`, or quote it", key, line)
     if "/" in argv[0] and not argv[0].startswith("/"):
         section.problem(f"{argv[0]!r} is a relative path", "write the whole path, or the name alone", key, line)
     elif "=" in argv[0]:

@@ -159,10 +159,14 @@ class TreeSet(NamedTuple):
         """Say whether a live path belongs to the set; this alone decides what a peer may write here."""
         return live.startswith(self.root + "/") and self.rules.covers(live[len(self.root) + 1 :], directory)
 
+    def marked(self) -> bool:
+        """Say whether the root has our directory, without which it is taken for a bare mount point."""
+        return os.path.isdir(paths.under(f"{self.root}/{paths.INBOX}"))
+
     def own(self, name: str) -> str:
         """Return the live path of a directory of ours in the tree. Raises FileNotFoundError without the marker."""
         marker = f"{self.root}/{paths.INBOX}"
-        if not os.path.isdir(paths.under(marker)):  # not mounted: nothing is to be made on the bare mount point
+        if not self.marked():  # nothing is to be made there
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), marker)
         return f"{marker}/{self.name}{name}"
 
@@ -232,14 +236,14 @@ def check_overlap(trees: list[tuple[ini.Section, TreeSet]], files: list[tuple[in
             if _within(tree.root, other.root) or _within(other.root, tree.root):
                 section.problem(f"{tree.root!r} overlaps set {other.name!r}", "leave it in one set", "root")
         for other_section, path in files:
-            if _may_be_within(path, tree.root):
+            if may_be_within(path, tree.root):
                 other_section.problem(f"{path!r} is already in set {tree.name!r}", "leave it out", "paths", path)
         for own in filesset.OWN:
             if _within(own, tree.root) and own != tree.root:
                 section.problem(f"{tree.root!r} holds {own}, of this node alone", "name a directory below", "root")
 
 
-def _may_be_within(path: str, root: str) -> bool:
+def may_be_within(path: str, root: str) -> bool:
     """Say whether a path, or what a glob matches, can be the root or below it."""
     parts, wanted = path.split("/"), root.split("/")
     return len(parts) >= len(wanted) and all(map(globs.name_meets, parts, wanted))

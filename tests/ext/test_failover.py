@@ -205,6 +205,12 @@ def test_a_command_for_the_master_runs_there_alone(both: Both) -> None:
     assert (said.code, said.out, said.err) == (0, "", "")
 
 
+def test_a_command_for_the_master_that_is_not_there_is_named(both: Both) -> None:
+    said = both.alpha.run("hotsync-slave", "run-if-master", "--", "no-such-program", "x")
+    assert said.code == 66 and "no-such-program: No such file or directory" in said.err
+    assert both.beta.run("hotsync-slave", "run-if-master", "no-such-program").code == 0  # it may not be installed yet
+
+
 # promote
 
 
@@ -250,6 +256,14 @@ def test_a_dry_promotion_says_the_steps_and_changes_nothing(both: Both) -> None:
     assert [
         path for path in sorted(both.beta.root.rglob("*")) if path not in before and "var/log" not in str(path)
     ] == []
+
+
+def test_a_dry_promotion_refuses_what_the_promotion_would(both: Both) -> None:
+    said = both.beta.run("hotsync-slave", "promote", "--dry-run", "--skip", "servces")
+    assert said.code == 64 and "servces: no step to be left out" in said.err
+    both.beta.configure("")
+    said = both.beta.run("hotsync-slave", "promote", "--dry-run")
+    assert said.code == 78 and "no section [hotsync]" in said.err
 
 
 def test_a_failing_step_stops_the_promotion_which_goes_on_there(both: Both) -> None:

@@ -78,6 +78,37 @@ def test_check_says_every_mistake_of_both_files_at_once(pair: Pair) -> None:
     assert all(len(line.split(": ")) >= 3 for line in lines)
 
 
+def test_check_warns_of_commands_that_never_run(pair: Pair, tmp_path: Path) -> None:
+    pair.alpha.configure("[files demo]\npaths = /srv/*.conf\n[tree home]\nroot = /home\n")
+    pair.alpha.write_ini("syncr.ini", "".join(f"[{p}]\nrun = true\n" for p in ("/srv/a.conf", "/home/*/x", "/hom/x")))
+    said = pair.alpha.hotpair("check", env=rsync(tmp_path / "bin", "3.5.1", "--confine-root"))
+    ini = f"{pair.alpha.root}/etc/hotpair/syncr.ini"
+    assert said.out == (
+        f"warning: {ini}: [/hom/x] is in no set: its commands never run\nconfiguration is sound: 2 sets\n"
+    )
+
+
+def test_check_says_that_a_fence_is_not_there(pair: Pair) -> None:
+    pair.alpha.configure("[failover]\nfence = /usr/local/sbin/fense now\n")
+    said = pair.alpha.hotpair("check")
+    assert said.code == os.EX_CONFIG and "[failover] '/usr/local/sbin/fense now' is not run: " in said.out
+
+
+def test_a_conflict_that_a_node_is_to_win_which_there_is_not_is_refused(pair: Pair) -> None:
+    for node in pair.nodes:
+        node.configure("[files demo]\npaths = /srv/*.conf\nprefer = gamma\n")
+    said = pair.alpha.run("psync")
+    assert said.code == os.EX_TEMPFAIL and "prefer = gamma: neither node is called so" in said.err
+
+
+@pytest.mark.parametrize(
+    "words", [("--check", "-n"), ("--cron", "--retry"), ("--once", "--until-quiet"), ("--check", "--retry")]
+)
+def test_modes_that_contradict_each_other_are_refused(pair: Pair, words: tuple[str, ...]) -> None:
+    said = pair.alpha.run("psync", *words)
+    assert said.code == os.EX_USAGE and "not allowed with" in said.err
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -451,7 +482,8 @@ def test_retry_runs_commands_that_were_given_up(pair: Pair) -> None:
 
 
 def test_retry_of_a_set_that_is_not_there_is_refused(pair: Pair) -> None:
-    assert pair.alpha.hotpair("retry", "nope").code == os.EX_CONFIG
+    said = pair.alpha.hotpair("retry", "nope")
+    assert said.code == os.EX_NOINPUT and "no set 'nope': the sets are demo" in said.err
 
 
 # --- the plan

@@ -371,3 +371,10 @@ def test_a_terminal_sees_a_bar(pair: Standby) -> None:
     shown = os.read(ours, 1 << 16)
     os.close(ours)
     assert process.returncode == 0 and out.startswith(b"complete") and b"hotsync" in shown, (out, shown)
+
+
+def test_a_session_table_that_nobody_stored_is_no_empty_answer(pair: Standby) -> None:
+    pair.say(pair.beta, "standby", "[sessions]\n")
+    assert pair.beta.run("ssync", "show").code == 0
+    said = pair.beta.run("ssync", "show", "nft", "inet", "filter", "seen")
+    assert said.code == os.EX_NOINPUT and "nft inet filter seen: there is no such table" in said.err

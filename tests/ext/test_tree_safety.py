@@ -392,3 +392,13 @@ def test_run_that_has_to_look_once_more_ends_though_the_peer_writes_to_the_file_
     finally:
         ended.set()
         writer.join()
+
+
+@pytest.mark.parametrize("words", [("history", "f"), ("restore", "f"), ("restore", "-n", "f", "9"), ("resolve", "f")])
+def test_a_person_who_asks_about_a_tree_that_is_not_mounted_is_told_so(filled, tmp_path, words):
+    filled.alpha.live("/srv/data").rename(tmp_path / "unmounted")
+    filled.alpha.live("/srv/data").mkdir()
+    words = [word.replace("f", "/srv/data/f") if word == "f" else word for word in words]
+    said = filled.alpha.hotpair(*words, *(("--take", "here") if words[0] == "resolve" else ()))
+    assert said.code == os.EX_TEMPFAIL and "/srv/data/.hotpair: not there: mount it" in said.err
+    assert filled.alpha.hotpair("conflicts").code == 0

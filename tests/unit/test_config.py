@@ -192,6 +192,17 @@ def test_every_option_of_a_tree_is_taken_as_written(write: Write) -> None:
             "5: '/etc/hotpair/*.ini' is hotpair's own, of this node alone: leave it out",
             id="our configuration",
         ),
+        *(
+            pytest.param(f"[files a]\npaths =\n /a\n {path}\n", f"7: '{path}' {why}: write one path a line", id=path)
+            for path, why in {
+                "/etc/motd  # of the day": "has a comment behind it, which needs a line of its own",
+                "/etc/motd ; of the day": "has a comment behind it, which needs a line of its own",
+                "/etc/motd, /etc/hosts": "is several paths",
+                "/etc/{a,b}.conf": "has braces, which are for a shell",
+                "/etc/**/x": "has **, which matches no more than one directory here",
+                "/etc/[x": "has a [ that does not end",
+            }.items()
+        ),
         pytest.param("[files a]\npaths = /a\nkeep = -1\n", "6: keep cannot be '-1': write a whole number", id="keep"),
         pytest.param("[files a]\npaths = /a\nkeep =\n", "6: keep cannot be '': write a whole number", id="keep empty"),
         pytest.param(
@@ -515,6 +526,25 @@ def test_a_path_through_a_link_out_of_the_prefix_is_refused_without_naming_a_pat
 def test_a_path_through_a_link_that_leads_nowhere_is_refused(write: Write, tmp_path: Path) -> None:
     (tmp_path / "srv").symlink_to(tmp_path / "data")
     assert "goes through a symbolic link" in only(write, NODE + "[files a]\npaths = /srv/d/x\n")
+
+
+@pytest.mark.parametrize("path", ["/etc/a#b", "/etc/a,b", "/etc/{a}", "/etc/[]x]", "/etc/[#a]", "/etc/a b"])
+def test_a_path_may_hold_what_means_nothing_in_it(write: Write, path: str) -> None:
+    assert said(write, NODE + f"[files a]\npaths = {path}\n") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["192.0.2.256/24 dev eth0", "192.0.2.10/33 dev eth0", "999.1.1.1/24 dev a", "dead.beef/24 dev a", "::g/64 dev a"],
+)
+def test_an_address_that_cannot_be_is_said_before_a_promotion_needs_it(write: Write, line: str) -> None:
+    expected = f"6: address cannot be '{line}': write ADDRESS/LENGTH dev INTERFACE"
+    assert said(write, NODE + f"[failover]\naddress =\n {line}\n") == [expected]
+
+
+def test_the_door_and_the_daemon_behind_it_have_ports_of_their_own(write: Write) -> None:
+    expected = ["6: port and rsyncd-port are both 8730: give each its own"]
+    assert said(write, NODE + "[hotsync]\nrole = master\nrsyncd-port = 8730\n") == expected
 
 
 def test_a_link_at_the_end_of_a_path_is_a_file_of_the_set(write: Write, tmp_path: Path) -> None:

@@ -121,6 +121,21 @@ def test_hashes_and_semicolons_in_a_command_stay(write: Write) -> None:
         ),
         pytest.param("[/a]\ncheck = sh -c 'x %s'", "2: a file name would meet a shell: write", id="%s in sh -c"),
         pytest.param("[/a]\ncheck = env A=b bash -ec %s", "2: a file name would meet a shell: write", id="bash -ec %s"),
+        *(
+            pytest.param(
+                f"[/a]\nrun =\n  true\n  {line}", f"4: {line!r}: {operator} is for a shell: write `sh:", id=line
+            )
+            for line, operator in {
+                "true && systemctl reload x": "&&",
+                "logger a; logger b": ";",
+                "true | cat": "|",
+                "echo hi >/tmp/x": ">",
+                "sleep 9 &": "&",
+                "cp $HOTPAIR_PATH /tmp": "$HOTPAIR_PATH",
+                "echo $(date)": "$(",
+                'echo "a" `date`': "`",
+            }.items()
+        ),
         pytest.param("systemctl restart x", "1: unexpected line", id="no section"),
         pytest.param("[/a]\nrun = x\n[/a]\nrun = y", "3: duplicate section '/a': write it once", id="twice"),
     ],
@@ -143,6 +158,20 @@ def test_a_mistake_is_named_with_its_line_and_what_to_write(write: Write, text: 
 def test_a_check_takes_the_path_as_one_word_or_inside_one(write: Write, line: str, argv: tuple[str, ...]) -> None:
     assert said(write, f"[/a]\ncheck = {line}") == []
     assert sections.load()[0].check == argv
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "find /a -name b -exec rm {} \\;",
+        "sed 's/a;b/c&d/' /x",
+        "sh -c 'a && echo $HOTPAIR_PATH'",
+        'sh -c "a > \\"$HOTPAIR_PATH\\""',
+        "printf a&b $HOME",
+    ],
+)
+def test_what_is_quoted_or_means_nothing_alone_is_for_the_command(write: Write, line: str) -> None:
+    assert said(write, f"[/a]\nrun =\n  {line}") == []
 
 
 def test_a_line_for_the_shell_may_hold_what_its_author_wrote(write: Write) -> None:

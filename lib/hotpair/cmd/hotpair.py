@@ -211,4 +211,4 @@ def main(argv: Sequence[str]) -> int:
     """Do one command. Returns an os.EX_* value, or what `status` found: 0, 1 or 2."""
     log.person = True
     options = parser().parse_args(argv)
-    return commands.run(lambda: COMMANDS[options.command].do(options))
+    return COMMANDS[options.command].do(options)

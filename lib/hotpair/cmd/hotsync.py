@@ -24,7 +24,7 @@ EPILOG = """examples:
 cron runs `hotsync --cron` every 15 minutes (see `hotpair tables`). On a standby it does nothing.
 
 exit: 0 complete, 74 partial (each path is named), 75 not now (a run is under way, not the master, the standby is away,
-      too many deletions), 76 the standby refuses, 78 configuration, 64 usage"""
+      too many deletions), 76 the standby refuses, 77 not root, 78 configuration, 64 usage"""
 SWITCHES = {
     ("-n", "--dry-run"): "print what would be done, itemised, and change nothing on either node",
     ("-f", "--force"): "delete on the standby what is gone here, however much it is",

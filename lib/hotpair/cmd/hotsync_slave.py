@@ -9,12 +9,13 @@ from typing import Any
 from hotpair import commands, config, log
 from hotpair import options as values
 from hotpair.commands import Argument, Command
+from hotpair.exits import NoInput
 from hotpair.failover import answers, notes, role
 
 EPILOG = """`hotsync-slave COMMAND --help` has examples. Without a command it says what this node is.
 
-exit: 0 done, 64 usage, 69 a step could not be done, 75 later (another one is under way), 76 refused by the other node,
-      77 not root, or a push that may not come in, 78 configuration"""
+exit: 0 done, 64 usage, 66 no such backup or program, 69 a step could not be done, 75 later (another one is under way),
+      76 refused by the other node, 77 not root, or a push that may not come in, 78 configuration"""
 
 
 def _say(lines: Sequence[str], found: Any, as_json: bool) -> int:
@@ -30,8 +31,12 @@ def _say(lines: Sequence[str], found: Any, as_json: bool) -> int:
 
 
 def _run_if_master(options: argparse.Namespace) -> int:
-    if options.argv and role.current().serving:
-        os.execvp(options.argv[0], options.argv)
+    argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    if argv and role.current().serving:
+        try:
+            os.execvp(argv[0], argv)
+        except OSError as error:
+            raise NoInput(f"{argv[0]}: {error.strerror}", "name a program that is on PATH and can be run") from error
     return os.EX_OK
 
 
@@ -60,7 +65,7 @@ def _promote(options: argparse.Namespace) -> int:
         "hotsync-slave promote", options.reason or "", dead=bool(options.reason), without=tuple(options.skip or ())
     )
     if options.dry_run:
-        lines = takeover.planned(config.load(), order)
+        lines = takeover.planned(answers.with_hotsync(), order)
         return _say(lines, lines, options.json)
     record = takeover.promote(answers.configured(), order, tell=log.notice)
     return _say(takeover.report(record), record, options.json)
@@ -190,4 +195,4 @@ def main(argv: Sequence[str]) -> int:
     """Do one command. Returns an os.EX_* value."""
     log.person = True
     options = parser().parse_args(argv)
-    return commands.run(lambda: COMMANDS[options.command].do(options) if options.command else _standing())
+    return COMMANDS[options.command].do(options) if options.command else _standing()

@@ -27,7 +27,8 @@ EPILOG = """examples:
 
 cron runs `psync --cron` every 15 minutes and `psync --retry` every minute (see `hotpair tables`).
 
-exit: 0 in sync, 75 something is left for later (peer away, held, still moving), 78 configuration, 64 usage;
+exit: 0 in sync, 75 something is left for later (peer away, held, still moving), 76 the peer refuses, 64 usage,
+      66 no such set or path, 77 not root, 78 configuration;
       with --check: 0 equal, 1 it could not be told, 2 they differ, 3 they differ by what is under way"""
 SWITCHES = {
     ("-n", "--dry-run"): "print the plan, change nothing on either node",
@@ -45,13 +46,17 @@ SWITCHES = {
 }
 
 
+ONE_OF = ({"--dry-run", "--check", "--cron", "--retry"}, {"--once", "--until-quiet"})
+
+
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(
         prog="psync", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     words.add_argument("what", nargs="*", metavar="SET|PATH", help="sets of hotpair.ini, or paths in them; else all")
+    groups = {name: group for group, of in ((words.add_mutually_exclusive_group(), of) for of in ONE_OF) for name in of}
     for names, text in SWITCHES.items():
-        words.add_argument(*names, action="store_true", help=text)
+        groups.get(names[-1], words).add_argument(*names, action="store_true", help=text)
     return words
 
 

@@ -111,7 +111,10 @@ def _show(options: argparse.Namespace) -> int:
         backends = Backends(settings)
         found = backends.dump(_labels(backends, options.table), _origin(configuration))
     meant = _meant(options.table)
-    show.show([table for table in found if meant(table.label)], options.json)
+    wanted = [table for table in found if meant(table.label)]
+    if options.table and not wanted:
+        raise NoInput(f"{' '.join(options.table)}: there is no such table", "`ssync show` lists all")
+    show.show(wanted, options.json)
     return os.EX_OK
 
 
@@ -270,4 +273,4 @@ def main(argv: Sequence[str]) -> int:
     gc.disable()  # tables make no garbage in rings, and looking for it among 50,000 entries takes as long as the rest
     log.person = True
     options = parser().parse_args(argv)
-    return commands.run(lambda: COMMANDS[options.command].do(options))
+    return COMMANDS[options.command].do(options)

@@ -21,7 +21,7 @@ It marks the watch, tries the set's lock and, if it got it, sends what changed. 
 
   syncr etc 0      look at the set `etc` now, as if an event had arrived
 
-exit: 0 done or another run does it, 75 kept for later (peer away), 78 configuration, 64 usage"""
+exit: 0 done or another run does it, 75 kept for later (peer away), 66 no such set, 78 configuration, 64 usage"""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,11 +9,18 @@ from hotpair.exits import ConfigFail, Fail
 from hotpair.failover import gate, peer_role, role
 
 
-def configured() -> Config:
-    """Return the configuration, which has a [hotsync]; the node has a role from then on."""
+def with_hotsync() -> Config:
+    """Return the configuration. Raises ConfigFail when it has no [hotsync]."""
     configuration = config.load()
     if configuration.hotsync is None:
         raise ConfigFail(f"{paths.config_file('hotpair.ini')}: no section [hotsync]", "write one on both nodes")
+    return configuration
+
+
+def configured() -> Config:
+    """Return the configuration, which has a [hotsync]; the node has a role from then on."""
+    configuration = with_hotsync()
+    assert configuration.hotsync
     role.begin(configuration.hotsync.role)
     return configuration
 

@@ -12,7 +12,17 @@ OPTIONS = {
     "fence": Option("", str, "a command line"),
     "hook-timeout": Option("600", limit, "seconds, 1 at least"),
 }
-address, unit = shaped(ADDRESS), shaped(r"[A-Za-z0-9@:_.\\-]+")
+unit = shaped(r"[A-Za-z0-9@:_.\\-]+")
+
+
+def address(line: str) -> str:
+    """Return a line that names an address, as ip(8) wants it, and an interface. Raises ValueError."""
+    from ipaddress import ip_interface  # what is imported here, each event imports
+
+    ip_interface(shaped(ADDRESS)(line).split()[0])
+    return line
+
+
 CHECKS = {"address": (address, "ADDRESS/LENGTH dev INTERFACE"), "services": (unit, "the name of a systemd unit")}
 
 

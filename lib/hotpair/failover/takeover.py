@@ -48,8 +48,7 @@ def promote(
 
     tell: gets a line for each step. Raises Stopped at the step that cannot be done; the same call later goes on there.
     """
-    if unknown := sorted(set(order.without) - set(LEAVABLE)):
-        raise UsageFail(f"{', '.join(unknown)}: no step to be left out", f"one of {', '.join(LEAVABLE)}")
+    _check(order)
     with alone():
         record, mine = notes.read(notes.PROMOTION), role.current()
         if not unfinished(record, mine):
@@ -66,6 +65,11 @@ def promote(
         notes.write(notes.PROMOTION, record)
         log.notice(f"promoted to master of epoch {record['epoch']} in {record['ended'] - record['begun']:.0f} s")
         return record
+
+
+def _check(order: Order) -> None:
+    if unknown := sorted(set(order.without) - set(LEAVABLE)):
+        raise UsageFail(f"{', '.join(unknown)}: no step to be left out", f"one of {', '.join(LEAVABLE)}")
 
 
 def _is_master(configuration: Config, mine: Role) -> bool:
@@ -128,6 +132,7 @@ def _said(step: Step, work: Work, without: Sequence[str]) -> str:
 
 def planned(configuration: Config, order: Order) -> list[str]:
     """Return what a promotion would do, step by step; nothing is changed."""
+    _check(order)
     found = peer_role.ask(configuration.node)
     is_ = f"answers as {found.role} of epoch {found.epoch}" if found else "does not answer"
     own = steps.own_is_newest()
@@ -142,7 +147,11 @@ def planned(configuration: Config, order: Order) -> list[str]:
 
 def _details(step: Step, configuration: Config) -> str:
     settings = configuration.failover
-    details = {"fence": (settings.fence,), "services": settings.services, "address": settings.address}
+    details = {
+        "fence": (settings.fence or "no command: --master-is-dead is asked for",),
+        "services": settings.services,
+        "address": settings.address,
+    }
     found = ", ".join(filter(None, details.get(step.name, ())))
     return f": {found}" if found else ""
 

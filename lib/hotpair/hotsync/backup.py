@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from hotpair import log, paths, watch
-from hotpair.exits import Fail
+from hotpair.exits import Fail, NoInput
 from hotpair.failover import accounts
 from hotpair.hotsync import inventory, pack, unpacking
 from hotpair.hotsync.settings import Hotsync
@@ -158,13 +158,13 @@ def verify(path: str) -> str:
         with open(path, "rb") as file:
             return _verified(path, file)
     except FileNotFoundError:
-        raise Fail(f"{path}: not there", "it comes with a run of `hotsync` on the master") from None
+        raise NoInput(f"{path}: not there", "it comes with a run of `hotsync` on the master") from None
 
 
 def _verified(path: str, file: io.BufferedReader) -> str:
     said = watch.read(path + SUM)
     if said is None:
-        raise Fail(f"{path}{SUM}: not there", "it comes with a run of `hotsync` on the master")
+        raise NoInput(f"{path}{SUM}: not there", "it comes with a run of `hotsync` on the master")
     digest = hashlib.file_digest(file, "sha256").hexdigest()
     if said != _line(digest):
         raise Fail(f"{path}: its digest is not the one beside it", "wait for the next run, or restore a kept one")
@@ -186,7 +186,7 @@ def _opened(path: str) -> Iterator[tarfile.TarFile]:
             with tarfile.open(fileobj=plain, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
                 yield tar
         except FileNotFoundError:
-            raise Fail(f"{path}: not there", "it comes with a run of `hotsync` on the master") from None
+            raise NoInput(f"{path}: not there", "it comes with a run of `hotsync` on the master") from None
         except (lzma.LZMAError, EOFError, tarfile.TarError) as error:
             raise Fail(f"{path}: {log.escape(str(error))}", "restore a kept one") from None
 

@@ -63,6 +63,8 @@ def read(section: ini.Section) -> Hotsync:
             found[key] = tuple(section.items(key))
         else:
             found[key] = tuple(OPTIONS[key].default.split())
+    if found["port"] == found["rsyncd_port"]:
+        section.problem(f"port and rsyncd-port are both {found['port']}", "give each its own", "rsyncd-port")
     for key in ("include", "accept", "config"):
         for line in found[key]:
             if why := unfit(line):
