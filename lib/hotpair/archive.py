@@ -102,11 +102,15 @@ def connect() -> sqlite3.Connection:
     db = sqlite3.connect(file, timeout=60, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
-    with transaction(db):
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-            for statement in SCHEMA.split(";"):
+    if not _made(db):
+        with transaction(db):
+            for statement in SCHEMA.split(";") if not _made(db) else ():
                 db.execute(statement)
     return db
+
+
+def _made(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 @contextmanager
@@ -164,6 +168,10 @@ class Archive:
     def distrust(self) -> None:
         """Have every path looked at again, whatever its signature."""
         self.db.execute(f"UPDATE path SET signature = '' WHERE {_WHOSE} AND signature != '-'", self._key)
+
+    def disown(self) -> None:
+        """Take no row for one that the peer sent and knows of."""
+        self.db.execute(f"UPDATE path SET from_peer = 0 WHERE {_WHOSE} AND from_peer", self._key)
 
     def forget(self, path: str) -> None:
         """Drop a path that is absent on both nodes."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from hotpair import log
 from hotpair.detect import Change, Scope
+from hotpair.pauses import lasts
 from hotpair.treeset import Share, TreeSet
 
 FEW = 9  # deletes or changes that are always passed on; not deletes that empty the tree
@@ -51,7 +52,7 @@ def held(scope: Scope, tree: TreeSet, lost: int, rewritten: int, total: int) -> 
     if tree.source not in ("", scope.node.name):
         return ""  # nothing is changed by us: the source puts it back
     fact = scope.archive.fact
-    approved = time.time() < fact("approved until")
+    approved = lasts(fact("approved until"), APPROVED)
     if too_many(tree, lost, 0, total) and not (approved and fact("approved") >= lost):
         return f"{lost} of {total} paths are gone here: nothing is sent"
     if too_many(tree, 0, rewritten, total) and not (approved and fact("approved changes") >= rewritten):

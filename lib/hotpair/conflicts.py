@@ -163,7 +163,7 @@ def _take_peer(scope: Scope, live: str) -> int:
     with locks.state(scope.files.name), transaction(scope.archive.db):
         row = detect.current(scope, live, scope.archive.row(live))
         scope.archive.put(live, row._replace(agreed=row.seen, from_peer=True))
-    with conversation(scope.node, scope.files) as other:
+    with conversation(scope) as other:
         other.wire.send(turn=True)
         other.wire.expect("done", compare.TURN)
     return _agreed(scope, live)
@@ -171,7 +171,7 @@ def _take_peer(scope: Scope, live: str) -> int:
 
 def _ask(scope: Scope, live: str) -> State | None:
     """Return the peer's live state of a path."""
-    with conversation(scope.node, scope.files) as other:
+    with conversation(scope) as other:
         for difference in compare.ask(scope, other, survey.survey(scope, {})):
             if difference.path == live:
                 return difference.there
@@ -190,7 +190,7 @@ def _acknowledge(scope: Scope, live: str) -> None:
         with suppress(Later), run.alone(scope, restore.WAIT):  # the run under way, if one stays, sees the mark
             run.run(scope, force=True)
     try:
-        with conversation(scope.node, scope.files) as other:
+        with conversation(scope) as other:
             other.wire.send(resolved=scope.files.shared(live))
             other.wire.expect("resolved")
     except (Later, Refused) as away:

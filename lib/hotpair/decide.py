@@ -30,6 +30,8 @@ def decide(
     """Return the answer to one proposed change. `nodes` are the names of this node and the proposer."""
     if here == there:
         return Answer("have")
+    if there is None and base is None and here == agreed and not from_peer:
+        return Answer("lost")  # it knows of none, so it removed none: its archive is younger than ours, or was lost
     if source == nodes[0]:
         return Answer("lost", conflict=True)
     if source == nodes[1]:

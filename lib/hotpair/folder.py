@@ -12,6 +12,7 @@ import os
 
 from hotpair import descend, paths, quiet
 
+UNREADABLE = "?"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ def look(directory: str, excluded: Excluded | None, device: int = 0) -> Look | N
     """Look at a live folder; None when it is none any more.
 
     An entry's record is the signature of a file; of a directory device, inode, mode and owner, for its times are its
-    entries' business; nothing for what is excluded.
+    entries' business; nothing for what is excluded, UNREADABLE for what root may not look at.
     device: directories of other devices are excluded as well, 0 for none.
     """
     try:
@@ -61,6 +62,9 @@ def _entries(fd: int, excluded: Excluded | None, device: int) -> tuple[dict[str,
             try:
                 found = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # removed meanwhile
+                continue
+            except OSError:  # a user's own mount (FUSE), which is not root's to look at, or a server that is gone
+                records[name] = UNREADABLE
                 continue
             if not directory:
                 records[name] = quiet.of(found)

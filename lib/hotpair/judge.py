@@ -59,8 +59,8 @@ class Judgement:
             row = detect.current(scope, path, scope.archive.row(path))
         except (Unsettled, OSError) as error:
             return Pending({"action": "busy", "why": str(error)}, nothing)
-        if row.seen is not None and not files.covers(path, row.seen.kind == "directory"):
-            return Pending({"action": "failed", "why": f"what the filter leaves out is in the way at {path}"}, nothing)
+        if what := self._in_the_way(change, row):
+            return Pending({"action": "failed", "why": f"{what} is in the way at {path}"}, nothing)
         nodes = (scope.node.name, self.peer)
         answer = decide.decide(change.base, new, row.seen, row.agreed, row.from_peer, files.prefer, nodes, files.source)
         if answer.action == "lost" and change.source and files.source:  # each path of it is to be put back
@@ -81,6 +81,14 @@ class Judgement:
         if answer.action == "lost":
             self._unagree(path, row, new)
         return Pending(reply, decided)
+
+    def _in_the_way(self, change: Change, row: Row) -> str:
+        """Return what stands at a path that no change may replace, or ""."""
+        if row.seen is not None and not self.scope.files.covers(change.path, row.seen.kind == "directory"):
+            return "what the filter leaves out"
+        if change.new is not None and row.seen is not None and row.seen.kind == "other":
+            return "what is neither a file, a link nor a directory"
+        return ""
 
     def _content(self, change: Change, new: State, reply: dict[str, Any], decided: Decided) -> Pending:
         """Ask for a content, unless it is here under another name that is to be linked."""

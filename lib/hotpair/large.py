@@ -65,7 +65,7 @@ def _conversation(scope: Scope, force: bool) -> Any:
     standby.check(scope.files)
     if not force:
         pauses.wait(scope)
-    return peer.conversation(scope.node, scope.files)
+    return peer.conversation(scope)
 
 
 def aside(scope: Scope) -> list[Problem]:

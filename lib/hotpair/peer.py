@@ -1,24 +1,31 @@
 """Reach the peer: start a program of ours there, over ssh or under another root prefix, and greet it."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hotpair import paths
-from hotpair.config import AnySet, Node
+from hotpair.config import Node
 from hotpair.exits import Later, Refused
 from hotpair.failover import role
 from hotpair.wire import PROTOCOL, Wire
+
+if TYPE_CHECKING:
+    from hotpair.detect import Scope
 
 START = 10.0  # seconds that the peer's Python may take, besides the time to connect
 BYE = 5.0  # seconds the other end has to finish after the last word
 
 
-def hello(node: Node, files: AnySet) -> dict[str, Any]:
+def hello(scope: Scope) -> dict[str, Any]:
     """Return the first message of either end."""
-    me = role.current()
+    from hotpair import lineage  # the peer's end comes up while we import what needs SQLite
+
+    me, node, files = role.current(), scope.node, scope.files
     return {
         "hotpair": PROTOCOL,
         "node": node.name,
@@ -28,6 +35,7 @@ def hello(node: Node, files: AnySet) -> dict[str, Any]:
         "set": files.name,
         "settings": files.settings(),
         "owner-map": any(files.carried.owners),
+        "proposals": lineage.told(scope.archive),
     }
 
 
@@ -91,6 +99,7 @@ class Peer:
         self.process, self.wire, self.answer = process, wire, answer
         self.name = str(answer["node"])
         self.nonce = str(answer["nonce"])
+        self.number = 0.0  # under which we propose, once we do
 
 
 @contextmanager
@@ -115,16 +124,16 @@ def wired(node: Node, process: subprocess.Popen[bytes]) -> Iterator[Wire]:
 
 
 @contextmanager
-def conversation(node: Node, files: AnySet, process: subprocess.Popen[bytes] | None = None) -> Iterator[Peer]:
+def conversation(scope: Scope, process: subprocess.Popen[bytes] | None = None) -> Iterator[Peer]:
     """Talk with the peer about one set. Raises Later when it is away, Refused when it says no.
 
     process: the peer's end when it was started ahead, so that it comes up while we look at our files.
     """
-    process = process or spawn(node, files.name)
-    with wired(node, process) as wire:
-        wire.send(**hello(node, files))
+    process = process or spawn(scope.node, scope.files.name)
+    with wired(scope.node, process) as wire:
+        wire.send(**hello(scope))
         # A slow peer must have time to start Python; ssh itself gives up after its own time-out.
-        answer = wire.receive(node.connect_timeout + START)
+        answer = wire.receive(scope.node.connect_timeout + START)
         if "refused" in answer:
             raise Refused(f"the peer refuses: {answer['refused']}")
         if answer.get("hotpair") != PROTOCOL or "nonce" not in answer or "node" not in answer:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hotpair import beside, brake, chunks, compare, decide, detect, paths, quiet, scan, standby, survey, tree
+from hotpair import beside, brake, chunks, compare, decide, detect, lineage, paths, quiet, scan, standby, survey, tree
 from hotpair.archive import Row
 from hotpair.config import AnySet
 from hotpair.decide import Answer
@@ -100,10 +100,12 @@ def _at_once(scope: Scope) -> tuple[list[str], dict[str, Seen], dict[str, Seen],
 
 def both(scope: Scope) -> tuple[dict[str, Seen], dict[str, Seen], tuple[str, str]]:
     """Return what both nodes see of every path, and their names. Nothing is written on either."""
-    with conversation(scope.node, scope.files) as other:
+    with conversation(scope) as other:
         other.wire.timeout = READING if scope.reread else other.wire.timeout
         other.wire.send(**compare.request(scope, "peek", True))
         mine = peek(scope)  # meanwhile
+        if lineage.forgotten(scope.archive, other.answer.get("proposals")):
+            mine = _distrusted(mine)
         return mine, _receive(scope, other.wire), (scope.node.name, other.name)
 
 
@@ -145,11 +147,16 @@ def _peek_tree(scope: Scope, tree_set: TreeSet) -> dict[str, Seen]:
     return seen
 
 
-def answer(scope: Scope, wire: Wire, message: dict[str, Any]) -> None:
-    """Tell the peer what we see, for its plan."""
+def _distrusted(found: dict[str, Seen]) -> dict[str, Seen]:
+    return {path: seen._replace(row=seen.row._replace(from_peer=False)) for path, seen in found.items()}
+
+
+def answer(scope: Scope, wire: Wire, message: dict[str, Any], forgotten: bool) -> None:
+    """Tell the peer what we see, for its plan. forgotten: its archive knows nothing of what it last proposed."""
     files, entries = scope.files, []
     wire.timeout = READING if message.get("reread") else wire.timeout
-    for path, (row, moving, source, decayed) in peek(compare.narrowed(scope, message)).items():
+    found = peek(compare.narrowed(scope, message))
+    for path, (row, moving, source, decayed) in (_distrusted(found) if forgotten else found).items():
         moved = source and files.shared(source)
         entries.append((files.shared(path), row.seen, row.agreed, row.from_peer, moving, moved, decayed))
     chunks.send(wire, "peek", entries)

@@ -12,6 +12,7 @@ from hotpair import (
     beneath,
     compare,
     judge,
+    lineage,
     locks,
     paths,
     payload,
@@ -41,6 +42,7 @@ class Reception:
         self.wire, self.scope = wire, scope
         self.nonce = secrets.token_hex(16)
         self.peer = ""
+        self.forgotten = False  # the peer's archive knows nothing of what it last proposed
         self.pending: dict[str, Pending] = {}
         self.aside = False  # what is proposed was left aside by runs: it has an inbox of its own
         self.emptying = False  # directories are to be removed with what they hold: a person's word there
@@ -60,7 +62,7 @@ class Reception:
             self._empty_inboxes()
 
     def _greet(self) -> None:
-        mine = peer.hello(self.scope.node, self.scope.files)
+        mine = peer.hello(self.scope)
         theirs = self.wire.receive()
         if theirs.get("hotpair") != PROTOCOL:
             spoken = repr(theirs.get("hotpair"))[:20]
@@ -83,6 +85,7 @@ class Reception:
             raise Refused(f"prefer = {self.scope.files.prefer}: neither node is called so")
         if self.peer == mine["node"]:
             raise Refused(f"both nodes are called {self.peer!r}: give each its own name in [node]")
+        self.forgotten = lineage.forgotten(self.scope.archive, theirs.get("proposals"))
         self.wire.send(**mine, nonce=self.nonce)
 
     def _mounted(self, files: TreeSet) -> None:
@@ -111,7 +114,7 @@ class Reception:
             self.turned = True
             self.wire.send(done=compare.turn(compare.narrowed(self.scope, message), message["turn"] == "large"))
         elif "peek" in message:
-            plan.answer(self.scope, self.wire, message)
+            plan.answer(self.scope, self.wire, message, self.forgotten)
         elif "resolved" in message:
             self.wire.send(resolved=compare.acknowledge(self.scope, message["resolved"]))
         else:
@@ -125,8 +128,10 @@ class Reception:
         self.aside, self.emptying = message.get("aside") is True, message.get("emptying") is True
         judgement = Judgement(self.scope, self.peer, self.aside, self.pending)
         with locks.state(self.scope.files.name), transaction(self.scope.archive.db):
+            lineage.heard(self.scope, self.peer, self.forgotten, message.get("number"))
             for change in proposals:
                 self.pending[change.path] = judgement.decide(change)
+        self.forgotten = False
         if len(self.pending) != len(proposals):
             raise Refused("a path is proposed twice")
         self.wire.send(answers=[pending.answer for pending in self.pending.values()])

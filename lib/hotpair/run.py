@@ -151,7 +151,7 @@ def _send(scope: Scope, wanted: list[Change], force: bool, ahead: subprocess.Pop
     standby.check(scope.files)
     if not force:
         pauses.wait(scope)
-    with peer.conversation(scope.node, scope.files, ahead) as other:
+    with peer.conversation(scope, ahead) as other:
         pauses.back(scope)
         outcome = send.send(scope, other, wanted)
         if outcome.turn and not scope.turned:
@@ -175,7 +175,7 @@ def sweep(scope: Scope, force: bool = False, rounds: int = ROUNDS) -> Result:
         standby.check(scope.files)
         if not force:
             pauses.wait(scope)
-        with peer.conversation(scope.node, scope.files) as other:
+        with peer.conversation(scope) as other:
             pauses.back(scope)
             differences, busy = _reconcile(scope, other, found, absences, force, rounds)
     except (Later, Refused) as fail:
@@ -218,6 +218,7 @@ def _reconcile(
                 break
             continue  # what both have come to have is agreed on by proposing it
         mine = {change.path for change in found.changes} | {*found.unsettled, *found.later}
+        mine |= {problem.path for problem in scope.archive.problems("unsupported")}  # neither sent nor called removed
         orphans = compare.orphans(differences, mine)
         outcome = outcome.plus(send.send(scope, other, orphans))
         if outcome.turn or any(d.theirs_changed for d in differences):

@@ -6,18 +6,18 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hotpair import apply, hardlinks, hooks, keep, locks, log, moves, payload, scan, survey
+from hotpair import apply, hardlinks, hooks, keep, lineage, locks, log, moves, payload, scan, survey
 from hotpair.archive import Row, transaction
 from hotpair.config import AnySet
 from hotpair.detect import LARGE, Change, Scope
 from hotpair.exits import Refused
-from hotpair.pauses import growing
+from hotpair.pauses import LONGEST, growing
 from hotpair.peer import Peer
 from hotpair.treeset import TreeSet
 
 LINE_BYTES = 400_000  # of proposals in one message, far below what the wire allows
 APPLY = 3600.0  # seconds: checks may take long, and a dead peer is noticed by ssh itself
-FAILED_PAUSE = 60.0, 3600.0  # seconds, first and longest, until a change that failed is tried again
+FAILED_PAUSE = 60.0, LONGEST  # seconds, first and longest, until a change that failed is tried again
 DONE = "applied", "have"  # the verdicts that both nodes agree after
 HELD_PAUSE = 900.0  # seconds until a change that a person must decide is asked about again
 
@@ -104,7 +104,9 @@ def _send_batch(scope: Scope, peer: Peer, batch: list[Change], aside: bool) -> O
         (shared(c.path), c.base, c.new, c.source and shared(c.source), *([shared(c.twin)] if c.twin else []))
         for c in batch
     ]
-    peer.wire.send(propose=proposals, nonce=peer.nonce, aside=aside, emptying=scope.emptying)
+    peer.number = peer.number or lineage.begin(scope.archive)
+    words = {"nonce": peer.nonce, "number": peer.number, "aside": aside, "emptying": scope.emptying}
+    peer.wire.send(propose=proposals, **words)
     answers = _list(peer.wire.expect("answers"), len(batch))
     wanted = [change for change, answer in zip(batch, answers, strict=True) if answer.get("action") == "want"]
     left = [] if aside else [change for change in wanted if change.new and is_large(scope, change.new)]

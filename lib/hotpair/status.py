@@ -139,7 +139,7 @@ def _set(configuration: Config, name: str) -> SetStatus:
     return SetStatus(
         name,
         label=scope.files.label if isinstance(scope.files, TreeSet) else "",
-        in_sync=bool(proved) and time.time() - proved <= STALE and not open_,
+        in_sync=bool(proved) and 0 <= time.time() - proved <= STALE and not open_,
         proved=proved,
         waiting=len(left),
         counts=counts,
@@ -247,7 +247,7 @@ def _watching(name: str, canary: Canary, blind: list[watched.LeftOut]) -> list[R
 def _proof(name: str, proved: float) -> list[Remark]:
     if not proved:
         return [Remark(WARNING, name, "", "proof", 0.0, "not yet compared with the peer", f"psync {name}")]
-    if time.time() - proved > STALE:
+    if not 0 <= time.time() - proved <= STALE:
         what = "the trees have not been compared equal since then"
         return [Remark(WARNING, name, "", "proof", proved, what, f"psync {name}, and see that cron runs")]
     return []

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
-from hotpair import archive, detect, folder, indexing, locks, marks, moves, paths, scan
+from hotpair import archive, descend, detect, folder, indexing, locks, marks, moves, paths, scan
 from hotpair.archive import Row, transaction
 from hotpair.detect import Change, Scope, Survey
 from hotpair.exits import Later
@@ -79,9 +79,18 @@ def _look_anew(scope: Scope, tree: TreeSet) -> None:
 
 def _top(scope: Scope, tree: TreeSet) -> str:
     """Return the folder where a look at the whole begins: the root, or what a person asked about."""
-    if scope.below and not os.path.isdir(paths.under(scope.below)):
-        return scope.below.rpartition("/")[0]
-    return scope.below or tree.root
+    top = scope.below or tree.root
+    while top != tree.root and not _is_folder(top):
+        top = top.rpartition("/")[0]
+    return top
+
+
+def _is_folder(live: str) -> bool:
+    try:
+        os.close(descend.open_directory(live))
+    except OSError:
+        return False
+    return True
 
 
 def _changes(scope: Scope, tree: TreeSet, walk: "_Walk") -> list[Change]:
@@ -160,6 +169,9 @@ class _Walk:
         directories = set(seen.directories)
         for name, record in seen.records.items():
             columns = rows.pop(name, None)
+            if record == folder.UNREADABLE:
+                self._look(f"{directory}/{name}", Row() if columns is None else archive.row_of(*columns))
+                continue
             agreed = columns and indexing.as_agreed(self.tree, columns, record, name in directories)
             if record and (self.scope.reread or not agreed):
                 self._entry(f"{directory}/{name}", columns, record, name in directories)
@@ -187,7 +199,7 @@ class _Walk:
 
     def _too_early(self, record: str) -> bool:
         size, ctime_ns = int(record.split(" ")[2]), int(record.split(" ")[4])
-        return size > self.tree.bigfile.size and time.time() - ctime_ns / 1e9 < self.tree.bigfile.delay
+        return size > self.tree.bigfile.size and 0 <= time.time() - ctime_ns / 1e9 < self.tree.bigfile.delay
 
     def _moved_from(self, path: str, record: str) -> dict[str, Row]:
         """Return where a file that is new here is known to have been, and is no more."""

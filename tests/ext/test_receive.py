@@ -216,7 +216,7 @@ def test_a_peer_that_hangs_up_at_once_is_logged_as_gone(node: Node) -> None:
 def test_a_set_that_is_not_configured_here_is_refused(node: Node) -> None:
     reception = Reception(node, "nosuch")
     code, messages, err = reception.end()
-    assert code == os.EX_CONFIG
+    assert code == os.EX_NOINPUT
     assert "refused" in messages[0]
     one_line(node, err)
 

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 from hotpair import archive, config, detect, large, log, marks, quiet, retention, run, tasks, watchdog
 from hotpair.detect import Scope
-from hotpair.exits import Fail, UsageFail
+from hotpair.exits import Fail, Later, UsageFail
 from hotpair.treeset import TreeSet
 
 WAIT = 60.0  # seconds a sweep waits for the run under way, which may be sitting out a storm
@@ -94,7 +94,13 @@ def _scope(configuration: config.Config, word: str, reread: bool) -> Scope:
 
 
 def _sweeps(scopes: list[Scope], options: argparse.Namespace) -> int:
-    results = {scope.below or scope.files.name: _sweep(scope, options) for scope in scopes}
+    results: dict[str, run.Result] = {}
+    for scope in scopes:
+        try:
+            results[scope.below or scope.files.name] = _sweep(scope, options)
+        except Later as fail:
+            log.error(str(fail))
+            results[scope.below or scope.files.name] = run.Result(fail.code, compared=False)
     if options.cron:
         for scope in scopes:
             _read_again(scope)
@@ -222,7 +228,7 @@ def _check(scopes: list[Scope], options: argparse.Namespace) -> int:
             continue
         code = report.code if report.code in (verify.DIVERGED, verify.UNDER_WAY) and code != verify.DIVERGED else code
     for name, report in {} if options.json else reports.items():
-        print("\n".join(f"{name}: {line}" for line in verify.as_lines(report) or ["equal on both nodes"]))
+        print("\n".join(f"{log.escape(name)}: {line}" for line in verify.as_lines(report) or ["equal on both nodes"]))
     if options.json:
         print(json.dumps({name: verify.as_json(report) for name, report in reports.items()}, indent=1))
     return code

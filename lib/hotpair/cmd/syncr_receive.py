@@ -19,7 +19,7 @@ The set then comes from SSH_ORIGINAL_COMMAND, which may say `syncr-receive SET` 
 and applies what the peer proposes; only paths of its own configuration are ever written.
 `hotsync-slave role`, `hotsync-slave door`, `hotsync-slave hand-over` and `ssync apply` may be asked for as well.
 
-exit: 0 done, 76 refused, 75 the peer went away, 78 configuration, 64 usage"""
+exit: 0 done, 76 refused, 75 the peer went away, 66 no such set, 78 configuration, 64 usage"""
 _ORIGINAL = re.compile(r"syncr-receive ([a-z0-9-]+)")
 _OTHER = re.compile(r"(hotsync-slave) (role|door|hand-over)|(ssync) (apply)")
 
