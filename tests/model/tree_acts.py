@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.model.history import BIG, NAMES, History, Wrote
 from tests.model.nodes import Node
-from tests.model.observer import Thing, tree
+from tests.model.observer import Thing, see, tree
 
 TOP = "/srv/data"
 STAYS = "stays"  # a file that no rule touches, so that no history empties the tree and sets off the brake
@@ -29,6 +29,7 @@ class Acts(History):
     written: set[Wrote]  # P2
     moves: set[tuple[str, str]]  # from one path to another
     removed: set[str]  # P5: paths that a user removed, moved away or made another kind of
+    had: tuple[set[Wrote], set[Wrote]]  # contents that each node is known to have had
     dirty: set[bool]  # the nodes on which something changed since both were equal
 
     def before(self, side: bool) -> Node:
@@ -78,6 +79,7 @@ class Acts(History):
         self.tell(node, f"write {path!r} {data[:12]!r} {'in place' * in_place}")
         self.written.add(("file", data))
         if in_place and os.path.isfile(live) and not os.path.islink(live):
+            self.destroys(node, path)
             with open(live, "wb") as out:
                 out.write(data)
             self.changes += os.lstat(live).st_nlink - 1  # under its other names
@@ -111,6 +113,7 @@ class Acts(History):
         if not os.path.lexists(live):
             return
         self.tell(node, f"remove {path!r}")
+        self.destroys(node, path)
         for one in self.family(path):
             self.removed.add(one)
             self.changes += 1
@@ -118,6 +121,13 @@ class Acts(History):
             shutil.rmtree(live)
         else:
             os.unlink(live)
+
+    def destroys(self, node: Node, path: str) -> None:
+        """Remember that a node had what a user destroys there, which may have come in this instant."""
+        live = self.live(node, path)
+        things = [see(live), *(tree(live).values() if os.path.isdir(live) and not os.path.islink(live) else ())]
+        had = self.had[self.nodes.index(node)]
+        had.update(thing.wrote for thing in things if thing and thing.kind != "directory")
 
     def family(self, path: str) -> Iterator[str]:
         """Yield a path and all below it on either node."""
@@ -140,6 +150,7 @@ class Acts(History):
         for one in self.family(path):
             self.removed.add(one)
             self.changes += 1
+        self.destroys(node, to)
         os.rename(self.live(node, path), self.live(node, to))
 
     def change_metadata(self, live: str, source: random.Random) -> None:
