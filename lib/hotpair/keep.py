@@ -40,7 +40,8 @@ def slot(files: AnySet, live: str, number: int) -> str:
         return f"{files.own('.kept')}/{number}/{shared.count('/')}{shared}"
     numbered = f"{live}.{number}"
     if files.generations == "beside" and number and len(os.fsencode(numbered.rsplit("/", 1)[1])) <= NAME_MAX:
-        return numbered
+        if os.path.islink(paths.under(numbered)) or not os.path.isdir(paths.under(numbered)):  # that is another's
+            return numbered
     return f"{STORE}/{number}{live}"
 
 

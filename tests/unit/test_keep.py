@@ -267,6 +267,17 @@ def test_what_a_full_disk_could_not_hold_does_not_stay_on_it(root: Path, small_d
     assert kept(files_set()) == {0: "small", 1: "a", 2: "b"}
 
 
+def test_a_directory_with_the_name_of_a_copy_is_stepped_over(root: Path) -> None:
+    files = files_set(count=2, generations="beside")
+    (root / "srv/f.2/its own").mkdir(parents=True)
+    for text in ("one", "two", "three", "four"):
+        write(root / "srv/f", text)
+        present(files)
+        keep.trim(files, LIVE)
+    assert kept(files) == {0: "four", 1: "three", 2: "two"}
+    assert (root / "srv/f.2/its own").is_dir() and (root / "srv/f.1").read_text() == "three"
+
+
 def test_copies_beside_are_made_across_file_systems(root: Path, small_disk: Path) -> None:
     files = files_set(generations="beside")
     for text in ("one", "-> to", "three"):
