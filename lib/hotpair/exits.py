@@ -77,23 +77,31 @@ def guard(main: Callable[[Sequence[str]], int]) -> int:
         return INTERRUPTED
     except SystemExit as end:  # argparse, having said what was wrong
         return os.EX_USAGE if end.code else os.EX_OK
-    except PermissionError as error:
-        remedy = "see `lsattr`: it is kept even from root" if os.geteuid() == 0 else "run as root"
-        log.error(f"{error.filename}: {error.strerror}: {remedy}")
-        return os.EX_NOPERM
     except Exception as bug:
-        if _no_space(bug):
-            log.error(f"{bug}: nothing is lost: make space, and it goes on by itself")
-            return os.EX_TEMPFAIL
-        if str(bug) == "database is locked":
-            log.error(f"{bug}, by a program that reads a large file: tried again by itself in a minute")
-            return os.EX_TEMPFAIL
+        said, code = _of_the_machine(bug)
+        if said:
+            log.error(said)
+            return code
         frame = bug.__traceback__
         while frame and frame.tb_next:
             frame = frame.tb_next
         where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "?"
         log.error(f"internal error at {where}: {type(bug).__name__}: {bug}: please report this line")
         return os.EX_SOFTWARE
+
+
+def _of_the_machine(bug: Exception) -> tuple[str, int]:
+    """Return what to say of a failure that is the machine's, and the exit code; "" for any other."""
+    if isinstance(bug, PermissionError):
+        remedy = "see `lsattr`: it is kept even from root" if os.geteuid() == 0 else "run as root"
+        return f"{bug.filename}: {bug.strerror}: {remedy}", os.EX_NOPERM
+    if _no_space(bug):
+        return f"{bug}: nothing is lost: make space, and it goes on by itself", os.EX_TEMPFAIL
+    if str(bug) == "database is locked":
+        return f"{bug}, by a program that reads a large file: tried again by itself in a minute", os.EX_TEMPFAIL
+    if type(bug).__name__ == "DatabaseError":  # SQLite's SQLITE_CORRUPT and SQLITE_NOTADB
+        return f"archive.db: {bug}: move it away, and both nodes compare everything anew", os.EX_IOERR
+    return "", os.EX_SOFTWARE
 
 
 def _no_space(bug: Exception) -> bool:

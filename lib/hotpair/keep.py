@@ -39,10 +39,16 @@ def slot(files: AnySet, live: str, number: int) -> str:
         shared = files.shared(live)  # below its depth, so that no kept file stands where another needs a directory
         return f"{files.own('.kept')}/{number}/{shared.count('/')}{shared}"
     numbered = f"{live}.{number}"
-    if files.generations == "beside" and number and len(os.fsencode(numbered.rsplit("/", 1)[1])) <= NAME_MAX:
-        if os.path.islink(paths.under(numbered)) or not os.path.isdir(paths.under(numbered)):  # that is another's
-            return numbered
+    if files.generations == "beside" and number and _usable(numbered):
+        return numbered
     return f"{STORE}/{number}{live}"
+
+
+def _usable(numbered: str) -> bool:
+    """Say whether a copy can have this name: it is not too long, and no directory of somebody's has it."""
+    place = paths.under(numbered)
+    directory = os.path.isdir(place) and not os.path.islink(place)
+    return not directory and len(os.fsencode(numbered.rsplit("/", 1)[1])) <= NAME_MAX
 
 
 def _state(files: AnySet, copy: str) -> State | None:

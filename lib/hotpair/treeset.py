@@ -82,7 +82,7 @@ OPTIONS = {
     "max-change": Option("100%", share, PERCENT),
     "one-file-system": Option("no", yes, "yes or no"),
     "standby-file": Option("", shaped(r"|/.+"), "an absolute path"),
-    "banned": Option("", str, "the name of a program"),
+    "banned": Option("", shaped(r"[^/]*"), "the name of a program, without its directory"),
     "watches": Option("8000", number, "a whole number"),
     "label": Option("", shaped(r"[^\x00-\x1f\x7f]{0,100}"), "a text of one line, 100 characters at most"),
     "before": Option("", str, "command lines, one a line"),

@@ -7,7 +7,7 @@ whether the trigger answered. What is known of an outage is one small file, "SIN
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -178,8 +178,10 @@ def _see(set_name: str, pid: int) -> None:
         os.unlink(record)
 
 
-def _inodes(places: Iterable[str]) -> list[tuple[str, int]]:
-    return [(place, os.stat(place).st_ino) for place in places if os.path.isdir(place)]
+def _inodes(places: Iterable[str]) -> Iterator[tuple[str, int]]:
+    for place in places:
+        with suppress(OSError):  # gone
+            yield place, os.stat(place).st_ino
 
 
 def watched_inodes(pid: int) -> set[int]:

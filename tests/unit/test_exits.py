@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,13 @@ def test_a_database_that_another_program_holds_too_long_is_no_error_of_the_progr
 ) -> None:
     code, said = told(monkeypatch, capsys, sqlite3.OperationalError("database is locked"))
     assert code == os.EX_TEMPFAIL and "tried again" in said
+
+
+def test_a_database_that_is_damaged_is_named_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "archive.db").write_text("not SQLite's" * 100)
+    with pytest.raises(sqlite3.DatabaseError) as damaged:
+        sqlite3.connect(tmp_path / "archive.db").execute("PRAGMA user_version")
+    code, said = told(monkeypatch, capsys, damaged.value)
+    assert code == os.EX_IOERR and "archive.db: file is not a database: move it away" in said
