@@ -77,8 +77,12 @@ def inbox(at: Place, *names: str) -> int:
 
 def private(fd: int, name: str) -> int:
     """Step from an open directory into one that is ours alone, made if missing. Raises PermissionError if it is not."""
-    with suppress(FileExistsError):  # made earlier; whose it is, is looked at next
-        os.mkdir(name, 0o700, dir_fd=fd)
+    try:
+        with suppress(FileExistsError):  # made earlier; whose it is, is looked at next
+            os.mkdir(name, 0o700, dir_fd=fd)
+    except OSError:
+        os.close(fd)
+        raise
     fd = descend.step(fd, name)
     found = os.fstat(fd)
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
