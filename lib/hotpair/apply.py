@@ -47,13 +47,7 @@ def open_inbox(files: AnySet, at: Place | None = None, aside: bool = False) -> i
 
 def make_parents(live: str) -> None:
     """Create the missing directories above a path, as `mkdir -p` does, following no link."""
-    directory = live.rsplit("/", 1)[0]
-    try:
-        os.close(descend.open_directory(directory))
-    except FileNotFoundError:
-        make_parents(directory)
-        with beneath.place(directory) as at:
-            os.mkdir(at.name, 0o755, dir_fd=at.fd)
+    os.close(descend.open_directory(live.rpartition("/")[0], partial(beneath.make_directory, 0o755)))
 
 
 def apply(files: AnySet, change: Decided) -> int:
