@@ -112,7 +112,7 @@ def put(scope: Scope, live: str, generation: Generation) -> None:
     stage = f"{apply.stage_directory(scope.files, live)}/restore-{os.getpid()}" if new.kind == "file" else ""
     try:
         os.close(apply.inbox_of(scope.files, live))
-        apply.make_parents(live)
+        apply.make_parents(scope.files, live, scope.archive.agreed)
         if stage:  # before the next step, which may move the generation on to the next number
             _stage(scope, live, generation, stage)
         with transaction(scope.archive.db):  # what is live must be kept before it is replaced

@@ -11,6 +11,8 @@ import pytest
 from hotpair import apply, beneath, descend, keep, scan
 from hotpair.filesset import FilesSet
 
+FILES = FilesSet("demo", ("/srv/*",), 6, "store", 0.0, "newest")
+
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -39,21 +41,20 @@ def deep(root: Path) -> Iterator[str]:
 
 
 def test_parents_are_made_at_any_depth(deep: str) -> None:
-    apply.make_parents(f"{deep}/f")
+    apply.make_parents(FILES, f"{deep}/f", lambda _: None)
     with beneath.place(f"{deep}/f") as at:
         assert os.fstat(at.fd).st_mode & 0o777 == 0o755
 
 
 def test_generations_are_kept_at_any_depth(deep: str) -> None:
-    files = FilesSet("demo", ("/srv/*",), 6, "store", 0.0, "newest")
-    apply.make_parents(f"{deep}/f")
+    apply.make_parents(FILES, f"{deep}/f", lambda _: None)
     for text in (b"one", b"two"):
         with beneath.place(f"{deep}/f") as at:
             fd = os.open(at.name, os.O_WRONLY | os.O_CREAT, dir_fd=at.fd)
             os.write(fd, text)
             os.close(fd)
-        keep.present(files, f"{deep}/f", scan.look(f"{deep}/f")[0], f"{deep}/f")
-    with beneath.place(keep.slot(files, f"{deep}/f", 1)) as at:
+        keep.present(FILES, f"{deep}/f", scan.look(f"{deep}/f")[0], f"{deep}/f")
+    with beneath.place(keep.slot(FILES, f"{deep}/f", 1)) as at:
         fd = beneath.open_read(at)
         assert os.read(fd, 9) == b"one"
         assert os.fstat(at.fd).st_mode & 0o777 == 0o700
