@@ -42,7 +42,7 @@ def inbox_of(files: AnySet, path: str, aside: bool = False) -> int:
 def open_inbox(files: AnySet, at: Place | None = None, aside: bool = False) -> int:
     """Return a descriptor of the inbox of a place, made if missing. Raises OSError where it is not ours alone."""
     if isinstance(files, TreeSet):  # a root without the marker is not mounted: nothing is made there
-        marker = descend.open_directory(f"{files.root}/{paths.INBOX}")
+        marker = descend.open_directory(files.marker)
         return beneath.private(marker, paths.lane(files.name, aside))
     assert at
     return beneath.inbox(at, paths.lane(files.name, aside))

@@ -12,7 +12,8 @@ import os
 import shutil
 import stat
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from hotpair import beneath, descend, keep, paths, rsync_options, scan
@@ -107,23 +108,18 @@ def discard_others(inbox: str, names: set[str]) -> None:
         os.close(fd)
 
 
-def _link(source: str, directory: str, name: str) -> None:
-    """Give a file a second name in one of our own directories."""
-    with beneath.place(source) as at:
-        target = os.open(paths.make_private(directory), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            beneath_name = Place(target, name)
-            if beneath.lstat(beneath_name) is not None:
-                os.unlink(name, dir_fd=target)
-            os.link(at.name, name, src_dir_fd=at.fd, dst_dir_fd=target, follow_symlinks=False)
-        finally:
-            os.close(target)
-
-
 def empty(directory: str) -> None:
-    """Remove what an earlier run left in one of our own flat directories."""
-    for entry in os.scandir(paths.make_private(directory)):
-        os.unlink(entry.path)
+    """Remove what an earlier run left in one of our own flat directories, which no user can reach."""
+    fd = os.open(paths.make_private(directory), descend.DIRECTORY)
+    try:
+        _empty(fd)
+    finally:
+        os.close(fd)
+
+
+def _empty(fd: int) -> None:
+    for name in os.listdir(fd):
+        os.unlink(name, dir_fd=fd)
 
 
 def send_large(
@@ -200,18 +196,20 @@ def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, 
     words = str(wire.expect("run"))
     if not rsync_options.SERVER.fullmatch(words):
         raise Refused(f"rsync with other words than ours: {words[:80]!r}")
-    directory = _basis_directory(files, aside)
-    empty(directory)
-    for path, name in basis:
-        with suppress(FileNotFoundError):  # removed meanwhile: then there is no delta
-            _link(keep.source(files, path), directory, name)
-    command = [{"BASIS": directory, "INBOX": "."}.get(word, word) for word in words.split(" ")]
+    with _linked(files, basis, aside) as (directory, kept):
+        code = _serve(wire, words, inbox, directory, kept)
+    wire.send(rsync=code)
+
+
+def _serve(wire: Wire, words: str, inbox: str, directory: str, kept: int) -> int:
+    """Run rsync's server end and return its exit code. `kept` is the basis, which is in `directory` on this disk."""
     fd = descend.open_directory(inbox)
+    command = [{"BASIS": f"/proc/self/fd/{kept}", "INBOX": "."}.get(word, word) for word in words.split(" ")]
     try:
         process = _rsync(
             [*command[:2], *_confined(directory), *command[2:]],
             cwd=f"/proc/self/fd/{fd}",
-            pass_fds=(fd,),
+            pass_fds=(fd, kept),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -223,22 +221,37 @@ def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, 
     process.stdin.close()  # so that the pump's end of it is the last, and rsync sees it
     try:
         wire.pump(process.stdout.fileno(), sink)
-        code = process.wait(wire.timeout)
+        return process.wait(wire.timeout)
     except subprocess.TimeoutExpired as hung:
         raise Later(f"rsync did not end within {wire.timeout:g} s") from hung
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-        empty(directory)
-    wire.send(rsync=code)
 
 
-def _basis_directory(files: AnySet, aside: bool) -> str:
-    """Return, as it is on this disk, a directory that can hold links to what is replaced."""
+@contextmanager
+def _linked(files: AnySet, basis: list[tuple[str, str]], aside: bool) -> Iterator[tuple[str, int]]:
+    """Yield a directory with links to what is replaced, as it is on this disk, and a descriptor of it."""
+    directory, fd = _basis_directory(files, aside)
+    try:
+        _empty(fd)
+        for path, name in basis:
+            with suppress(FileNotFoundError), beneath.place(keep.source(files, path)) as at:  # then there is no delta
+                os.link(at.name, name, src_dir_fd=at.fd, dst_dir_fd=fd, follow_symlinks=False)
+        yield directory, fd
+    finally:
+        with suppress(OSError):  # the next one begins with that
+            _empty(fd)
+        os.close(fd)
+
+
+def _basis_directory(files: AnySet, aside: bool) -> tuple[str, int]:
     if isinstance(files, TreeSet):
-        return paths.under(files.own(paths.lane("", aside) + ".basis"))
-    return paths.state("basis", paths.lane(files.name, aside))
+        live = files.own(paths.lane("", aside) + ".basis")
+        return paths.under(live), beneath.private(descend.open_directory(files.marker), live.rpartition("/")[2])
+    directory = paths.make_private(paths.state("basis", paths.lane(files.name, aside)))
+    return directory, os.open(directory, descend.DIRECTORY)
 
 
 def _confined(directory: str) -> list[str]:

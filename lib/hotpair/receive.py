@@ -86,7 +86,7 @@ class Reception:
     def _mounted(self, files: TreeSet) -> None:
         try:
             tree.mounted(self.scope, files)
-        except tree.Unmounted as fail:
+        except treeset.Unmounted as fail:
             self.scope.archive.problem("", "unmounted", "", str(fail))
             raise Refused(f"{self.scope.node.name}: {fail}") from fail
 
