@@ -237,7 +237,7 @@ def _linked(files: AnySet, basis: list[tuple[str, str]], aside: bool) -> Iterato
     try:
         _empty(fd)
         for path, name in basis:
-            with suppress(FileNotFoundError), beneath.place(keep.source(files, path)) as at:  # then there is no delta
+            with suppress(OSError), beneath.place(keep.source(files, path)) as at:  # it only saves bytes
                 os.link(at.name, name, src_dir_fd=at.fd, dst_dir_fd=fd, follow_symlinks=False)
         yield directory, fd
     finally:
