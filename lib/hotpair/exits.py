@@ -78,7 +78,7 @@ def guard(main: Callable[[Sequence[str]], int]) -> int:
     except SystemExit as end:  # argparse, having said what was wrong
         return os.EX_USAGE if end.code else os.EX_OK
     except Exception as bug:
-        if _no_space(bug):
+        if no_space(bug):
             log.error(f"{bug}: nothing is lost: make space, and it goes on by itself")
             return os.EX_TEMPFAIL
         frame = bug.__traceback__
@@ -89,7 +89,8 @@ def guard(main: Callable[[Sequence[str]], int]) -> int:
         return os.EX_SOFTWARE
 
 
-def _no_space(bug: Exception) -> bool:
+def no_space(bug: Exception) -> bool:
+    """Say whether a full disk or quota is what went wrong."""
     if isinstance(bug, OSError):
         return bug.errno in (errno.ENOSPC, errno.EDQUOT)
     # SQLite's SQLITE_IOERR and SQLITE_FULL, by name: an idle event must not import it

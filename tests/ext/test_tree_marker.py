@@ -130,7 +130,7 @@ def test_directory_that_a_person_made_anew_will_do(pair):
 AMID = """
 import os
 import pathlib
-from hotpair import apply, beneath, config, keep, payload, run
+from hotpair import apply, basis, beneath, config, keep, run
 scope = run.scope(config.load(), "data")
 files, live = scope.files, scope.files.live("/d/f")
 root = pathlib.Path(os.environ["HOTPAIR_ROOT"] + files.root)
@@ -143,7 +143,7 @@ def replaced():
     with beneath.place(live) as at:
         keep.replaced(files, live, at)
 def linked():
-    with payload._linked(files, [], False):
+    with basis.linked(files, [], False):
         pass
 def unsent():
     keep.aside(files, live, scope.archive.row(live).seen)

@@ -45,3 +45,15 @@ def test_content_that_rsync_would_replace_and_may_not(pair):
         assert pair.beta.text("/srv/data/other") == "edited"
         assert_one_failed(pair, "/srv/data/large")
     pair.sync()
+
+
+@pytest.mark.parametrize("size", [1, 100_000], ids=["in the conversation", "by rsync"])
+def test_content_that_cannot_be_staged(pair, size):
+    pair.alpha.live("/srv/data/f").write_text("y" * size)
+    pair.alpha.live("/srv/data/other").chmod(0o600)
+    with immutable(pair.beta.live("/srv/data/.hotpair/data")):
+        assert pair.alpha.run("psync").code == 75
+        assert pair.beta.live("/srv/data/other").stat().st_mode & 0o777 == 0o600
+        assert_one_failed(pair, "/srv/data/f")
+    pair.sync()
+    assert list(pair.beta.live("/srv/data/.hotpair/data").iterdir()) == []
