@@ -9,22 +9,19 @@ the live file, through a descriptor of it. What arrives is verified in either ca
 import errno
 import hashlib
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from hotpair import basis, beneath, descend, keep, paths, rsync_options, scan
+from hotpair import basis, beneath, descend, keep, leftovers, paths, rsync_options, scan
 from hotpair.beneath import Place
 from hotpair.config import AnySet
 from hotpair.exits import Fail, Later, Refused, no_space
 from hotpair.scan import State, Unsettled
 from hotpair.wire import CHUNK, Wire
 
-OURS = ("swap-", "restore-", "moving")  # names that other programs of this node use in an inbox
-PARTIAL = ".partial"  # where rsync keeps what a broken connection left, to go on from there
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _STUB = os.path.join(os.path.dirname(__file__), "rsh")
 
@@ -109,29 +106,8 @@ def _write(stage: str, chunks: Iterable[bytes]) -> None:
                 os.close(fd)
             beneath.rename(part, at)
         except BaseException:
-            discard(part)
+            leftovers.discard(part)
             raise
-
-
-def discard(at: Place) -> None:
-    """Remove whatever a peer had staged under a name, a tree included, if it is there."""
-    try:
-        os.unlink(at.name, dir_fd=at.fd)
-    except IsADirectoryError:
-        shutil.rmtree(at.name, dir_fd=at.fd)
-    except FileNotFoundError:
-        return
-
-
-def discard_others(inbox: str, names: set[str]) -> None:
-    """Remove what a peer's rsync put into an inbox besides these names; what is our own there stays."""
-    fd = descend.open_directory(inbox)
-    try:
-        for name in os.listdir(fd):
-            if name != PARTIAL and name not in names and not name.startswith(OURS):
-                discard(Place(fd, name))
-    finally:
-        os.close(fd)
 
 
 def empty(directory: str) -> None:
@@ -161,7 +137,7 @@ def send_large(
     to_rsync, from_wire = os.pipe()
     from_rsync, to_wire = os.pipe()
     command = ["rsync", "-rL", "--ignore-times", "--sparse", f"--timeout={io_timeout:.0f}"]
-    command += [f"--partial-dir={PARTIAL}", "--copy-dest=BASIS", "-e", f"{_STUB} {to_rsync} {to_wire}"]
+    command += [f"--partial-dir={leftovers.PARTIAL}", "--copy-dest=BASIS", "-e", f"{_STUB} {to_rsync} {to_wire}"]
     process = _rsync(
         [*command, *files.rsync_options, outbox + "/", "peer:INBOX"],
         pass_fds=(to_rsync, to_wire),

@@ -13,6 +13,7 @@ from hotpair import (
     beneath,
     compare,
     judge,
+    leftovers,
     locks,
     paths,
     payload,
@@ -148,7 +149,7 @@ class Reception:
             payload.receive_large(self.wire, self.scope.files, inbox, old, self.aside)
         staged = {pending.change.stage.rsplit("/", 1)[1] for pending in self.pending.values() if pending.change.stage}
         with suppress(OSError):  # what cannot be removed now can be after the next one
-            payload.discard_others(inbox, staged)
+            leftovers.discard_others(inbox, staged)
 
     @contextmanager
     def _staging(self, changes: list[Decided]) -> Iterator[None]:
@@ -196,7 +197,7 @@ class Reception:
         for pending in self.pending.values():
             if pending.change.stage:
                 with suppress(OSError), beneath.place(pending.change.stage) as at:  # there may be no inbox at all
-                    payload.discard(at)
+                    leftovers.discard(at)
         self.pending = {}
 
 
