@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -14,8 +15,10 @@ from hotpair.scan import State, Unsettled
 from hotpair.stage import Decided
 from hotpair.treeset import TreeSet
 
+Agreed = Callable[[str], State | None]  # what both nodes agreed on about a path
 # What a user causes who replaces, removes or turns into another kind what is being looked at.
 RACE = (errno.ENOENT, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.EEXIST)
+_MAKE_PLAIN = partial(beneath.make_directory, 0o755)
 
 
 def stage_directory(files: AnySet, live: str, aside: bool = False) -> str:
@@ -31,7 +34,7 @@ def inbox_of(files: AnySet, path: str, aside: bool = False) -> int:
     """Return a descriptor of the inbox for a path. A files set's is beside it, so that its directory is made."""
     if isinstance(files, TreeSet):
         return open_inbox(files, aside=aside)
-    make_parents(path)
+    os.close(descend.open_directory(path.rpartition("/")[0], _MAKE_PLAIN))
     with beneath.place(path) as at:
         return open_inbox(files, at, aside)
 
@@ -39,21 +42,28 @@ def inbox_of(files: AnySet, path: str, aside: bool = False) -> int:
 def open_inbox(files: AnySet, at: Place | None = None, aside: bool = False) -> int:
     """Return a descriptor of the inbox of a place, made if missing. Raises OSError where it is not ours alone."""
     if isinstance(files, TreeSet):  # a root without the marker is not mounted: nothing is made there
-        marker = descend.open_directory(f"{files.root}/{paths.INBOX}")
+        marker = descend.open_directory(files.marker)
         return beneath.private(marker, paths.lane(files.name, aside))
     assert at
     return beneath.inbox(at, paths.lane(files.name, aside))
 
 
-def make_parents(live: str) -> None:
-    """Create the missing directories above a path, as `mkdir -p` does, following no link."""
-    directory = live.rsplit("/", 1)[0]
-    try:
-        os.close(descend.open_directory(directory))
-    except FileNotFoundError:
-        make_parents(directory)
-        with beneath.place(directory) as at:
-            os.mkdir(at.name, 0o755, dir_fd=at.fd)
+def make_parents(files: AnySet, live: str, agreed: Agreed) -> None:
+    """Create the missing directories above a path, following no link: of a files set as `mkdir -p` does.
+
+    One of a tree may have been private: it is made as both nodes agreed on it, else for root alone, until the peer
+    says what it is. Raises Unsettled where a user is faster.
+    """
+    make = partial(_make_as_agreed, files, agreed) if isinstance(files, TreeSet) else _MAKE_PLAIN
+    os.close(descend.open_directory(live.rpartition("/")[0], make))
+
+
+def _make_as_agreed(files: TreeSet, agreed: Agreed, fd: int, directory: str) -> None:
+    state = agreed(directory)
+    if state is None or state.kind != "directory":
+        state = files.carried.shared(State("directory", 0, 0o700, os.geteuid(), os.getegid(), 0, "", ()))
+    recover(files, directory)
+    _apply(files, Decided(directory, None, state, ""), Place(fd, directory.rpartition("/")[2]))
 
 
 def apply(files: AnySet, change: Decided) -> int:

@@ -156,6 +156,10 @@ class Archive:
         ).fetchone()
         return Row() if found is None else row_of(*found)
 
+    def agreed(self, path: str) -> State | None:
+        """Return the state of a path that both nodes last had."""
+        return self.row(path).agreed
+
     def put(self, path: str, row: Row, inode: str = "") -> None:
         """Record what is known of a path. inode: where the signature is not to be trusted and does not tell it."""
         agreed = _dump(row.agreed)

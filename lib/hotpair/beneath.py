@@ -77,14 +77,24 @@ def inbox(at: Place, *names: str) -> int:
 
 def private(fd: int, name: str) -> int:
     """Step from an open directory into one that is ours alone, made if missing. Raises PermissionError if it is not."""
-    with suppress(FileExistsError):  # made earlier; whose it is, is looked at next
-        os.mkdir(name, 0o700, dir_fd=fd)
+    try:
+        with suppress(FileExistsError):  # made earlier; whose it is, is looked at next
+            os.mkdir(name, 0o700, dir_fd=fd)
+    except OSError:
+        os.close(fd)
+        raise
     fd = descend.step(fd, name)
     found = os.fstat(fd)
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
         os.close(fd)
         raise PermissionError(errno.EPERM, "inbox belongs to somebody else or is open to others", name)
     return fd
+
+
+def make_directory(mode: int, fd: int, live: str) -> None:
+    """Make a directory in an open one, unless another program was faster: with a mode, what `open_directory` wants."""
+    with suppress(FileExistsError):
+        os.mkdir(live.rpartition("/")[2], mode, dir_fd=fd)
 
 
 def rename(source: Place, target: Place, flags: int = 0) -> None:

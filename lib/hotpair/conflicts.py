@@ -18,7 +18,7 @@ from hotpair.exits import Later, NoInput, Refused
 from hotpair.keep import Generation
 from hotpair.peer import conversation
 from hotpair.scan import State
-from hotpair.treeset import TreeSet
+from hotpair.treeset import Unmounted
 
 KINDS = ("conflict", "held")
 
@@ -54,9 +54,10 @@ def _loser(scope: Scope, problem: Problem) -> Generation | None:
     copy = beside.lost(scope.files, problem.path, problem.subject)
     if copy is not None:
         return Generation(0, *copy)
-    if isinstance(scope.files, TreeSet) and not scope.files.marked():
+    try:
+        kept = keep.generations(scope.files, problem.path)
+    except Unmounted:
         return None
-    kept = keep.generations(scope.files, problem.path)
     return next((g for g in kept if scan.subject(g.state) == problem.subject), None)
 
 

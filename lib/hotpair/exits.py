@@ -95,7 +95,7 @@ def _of_the_machine(bug: Exception) -> tuple[str, int]:
     if isinstance(bug, PermissionError):
         remedy = "see `lsattr`: it is kept even from root" if os.geteuid() == 0 else "run as root"
         return f"{bug.filename}: {bug.strerror}: {remedy}", os.EX_NOPERM
-    if _no_space(bug):
+    if no_space(bug):
         return f"{bug}: nothing is lost: make space, and it goes on by itself", os.EX_TEMPFAIL
     if str(bug) == "database is locked":
         return f"{bug}, by a program that reads a large file: tried again by itself in a minute", os.EX_TEMPFAIL
@@ -104,7 +104,8 @@ def _of_the_machine(bug: Exception) -> tuple[str, int]:
     return "", os.EX_SOFTWARE
 
 
-def _no_space(bug: Exception) -> bool:
+def no_space(bug: Exception) -> bool:
+    """Say whether a full disk or quota is what went wrong."""
     if isinstance(bug, OSError):
         return bug.errno in (errno.ENOSPC, errno.EDQUOT)
     # SQLite's SQLITE_IOERR and SQLITE_FULL, by name: an idle event must not import it

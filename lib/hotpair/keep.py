@@ -9,9 +9,10 @@ import errno
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
-from hotpair import beneath, meta, paths, scan
+from hotpair import beneath, descend, meta, paths, scan
 from hotpair.beneath import Place
 from hotpair.config import AnySet
 from hotpair.scan import State
@@ -66,7 +67,7 @@ def _exists(copy: str) -> bool:
 def _make_parent(copy: str) -> None:
     parent = copy.rsplit("/", 1)[0]
     if parent.startswith(STORE) or f"/{paths.INBOX}/" in parent:
-        paths.make_private(paths.under(parent))
+        os.close(descend.open_directory(parent, partial(beneath.make_directory, 0o700)))
 
 
 def _move(source: str, target: str) -> None:

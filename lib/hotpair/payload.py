@@ -9,23 +9,25 @@ the live file, through a descriptor of it. What arrives is verified in either ca
 import errno
 import hashlib
 import os
-import shutil
 import stat
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from hotpair import beneath, descend, keep, paths, rsync_options, scan
+from hotpair import basis, beneath, descend, keep, leftovers, paths, rsync_options, scan
 from hotpair.beneath import Place
 from hotpair.config import AnySet
-from hotpair.exits import Later, Refused
+from hotpair.exits import Fail, Later, Refused, no_space
 from hotpair.scan import State, Unsettled
-from hotpair.treeset import TreeSet
 from hotpair.wire import CHUNK, Wire
 
-OURS = ("swap-", "restore-", "moving")  # names that other programs of this node use in an inbox
-PARTIAL = ".partial"  # where rsync keeps what a broken connection left, to go on from there
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _STUB = os.path.join(os.path.dirname(__file__), "rsh")
+
+
+class Unstaged(Fail):
+    """A content cannot be written to the inbox. The conversation can go on: all that belongs to it has been read."""
 
 
 def stage_name(shared: str, state: State) -> str:
@@ -62,68 +64,59 @@ def _open(files: AnySet, path: str) -> int | None:
 
 
 def receive_small(wire: Wire, stage: str, size: int) -> None:
-    """Write what `send_small` sends into the inbox. Raises Refused when it is more than was announced.
+    """Write what `send_small` sends into the inbox. Raises Unstaged, or Refused when it is more than was announced."""
+    chunks = _received(wire, size)
+    try:
+        _write(stage, chunks)
+    except OSError as error:
+        if no_space(error):
+            raise
+        for _ in chunks:  # the next message comes after them
+            continue
+        raise Unstaged(_unwritten(error)) from error
 
-    It gets its name when it is whole: an older conversation that still lives may be about to apply the same content.
+
+def _unwritten(error: OSError) -> str:
+    return f"cannot be staged: {error.strerror}"
+
+
+def _received(wire: Wire, size: int) -> Iterator[bytes]:
+    while data := wire.receive_bytes():
+        size -= len(data)
+        if size < 0:
+            raise Refused("more bytes than were announced")
+        yield data
+
+
+def _write(stage: str, chunks: Iterable[bytes]) -> None:
+    """Write a content under its staged name.
+
+    It gets that when it is whole: an older conversation that still lives may be about to apply the same content.
     """
     with beneath.place(stage) as at:
         part = Place(at.fd, f"{at.name}.{os.getpid()}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            fd, received = os.open(part.name, flags, 0o600, dir_fd=at.fd), 0
+            fd, received = os.open(part.name, _NEW, 0o600, dir_fd=at.fd), 0
             try:
-                while data := wire.receive_bytes():
+                for data in chunks:
                     received += len(data)
-                    if received > size:
-                        raise Refused("more bytes than were announced")
                     scan.write_sparse(fd, data)
                 os.ftruncate(fd, received)
             finally:
                 os.close(fd)
             beneath.rename(part, at)
         except BaseException:
-            discard(part)
+            leftovers.discard(part)
             raise
 
 
-def discard(at: Place) -> None:
-    """Remove whatever a peer had staged under a name, a tree included, if it is there."""
+def empty(directory: str) -> None:
+    """Remove what an earlier run left in one of our own flat directories, which no user can reach."""
+    fd = os.open(paths.make_private(directory), descend.DIRECTORY)
     try:
-        os.unlink(at.name, dir_fd=at.fd)
-    except IsADirectoryError:
-        shutil.rmtree(at.name, dir_fd=at.fd)
-    except FileNotFoundError:
-        return
-
-
-def discard_others(inbox: str, names: set[str]) -> None:
-    """Remove what a peer's rsync put into an inbox besides these names; what is our own there stays."""
-    fd = descend.open_directory(inbox)
-    try:
-        for name in os.listdir(fd):
-            if name != PARTIAL and name not in names and not name.startswith(OURS):
-                discard(Place(fd, name))
+        basis.empty(fd)
     finally:
         os.close(fd)
-
-
-def _link(source: str, directory: str, name: str) -> None:
-    """Give a file a second name in one of our own directories."""
-    with beneath.place(source) as at:
-        target = os.open(paths.make_private(directory), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            beneath_name = Place(target, name)
-            if beneath.lstat(beneath_name) is not None:
-                os.unlink(name, dir_fd=target)
-            os.link(at.name, name, src_dir_fd=at.fd, dst_dir_fd=target, follow_symlinks=False)
-        finally:
-            os.close(target)
-
-
-def empty(directory: str) -> None:
-    """Remove what an earlier run left in one of our own flat directories."""
-    for entry in os.scandir(paths.make_private(directory)):
-        os.unlink(entry.path)
 
 
 def send_large(
@@ -144,7 +137,7 @@ def send_large(
     to_rsync, from_wire = os.pipe()
     from_rsync, to_wire = os.pipe()
     command = ["rsync", "-rL", "--ignore-times", "--sparse", f"--timeout={io_timeout:.0f}"]
-    command += [f"--partial-dir={PARTIAL}", "--copy-dest=BASIS", "-e", f"{_STUB} {to_rsync} {to_wire}"]
+    command += [f"--partial-dir={leftovers.PARTIAL}", "--copy-dest=BASIS", "-e", f"{_STUB} {to_rsync} {to_wire}"]
     process = _rsync(
         [*command, *files.rsync_options, outbox + "/", "peer:INBOX"],
         pass_fds=(to_rsync, to_wire),
@@ -163,7 +156,7 @@ def send_large(
         said = _end(process, io_timeout).decode(errors="replace").strip().splitlines()
     code = wire.expect("rsync")
     empty(outbox)
-    if process.returncode or code:
+    if not isinstance(code, str) and (process.returncode or code):  # else the verdicts say why nothing was staged
         raise Later(f"rsync ended with {process.returncode or code}: {said[0] if said else 'no word'}")
 
 
@@ -195,50 +188,65 @@ def _line(fd: int) -> str:
     return line.decode().rstrip("\n")
 
 
-def receive_large(wire: Wire, files: AnySet, inbox: str, basis: list[tuple[str, str]], aside: bool = False) -> None:
-    """Run rsync's server end into an inbox. `basis` has (path, stage name) of what is replaced, for the delta."""
+def receive_large(wire: Wire, files: AnySet, inbox: str, old: list[tuple[str, str]], aside: bool = False) -> None:
+    """Run rsync's server end into an inbox. `old` has (path, stage name) of what is replaced, for the delta.
+
+    Raises Unstaged, having told the peer.
+    """
     words = str(wire.expect("run"))
     if not rsync_options.SERVER.fullmatch(words):
         raise Refused(f"rsync with other words than ours: {words[:80]!r}")
-    directory = _basis_directory(files, aside)
-    empty(directory)
-    for path, name in basis:
-        with suppress(FileNotFoundError):  # removed meanwhile: then there is no delta
-            _link(keep.source(files, path), directory, name)
-    command = [{"BASIS": directory, "INBOX": "."}.get(word, word) for word in words.split(" ")]
+    with ExitStack() as opened:
+        try:
+            fd = opened.enter_context(_writable(inbox))
+            directory, kept = opened.enter_context(basis.linked(files, old, aside))
+        except OSError as error:
+            if no_space(error):
+                raise
+            with open(os.devnull, "rb") as nothing:  # the peer's rsync hears at once that ours has ended
+                wire.pump(nothing.fileno(), os.open(os.devnull, os.O_WRONLY))
+            wire.send(rsync=_unwritten(error))
+            raise Unstaged(_unwritten(error)) from error
+        code = _serve(wire, words, fd, directory, kept)
+    wire.send(rsync=code)
+
+
+@contextmanager
+def _writable(inbox: str) -> Iterator[int]:
+    """Yield a descriptor of an inbox in which a file can be made: of one in which none can rsync tells no more."""
     fd = descend.open_directory(inbox)
     try:
-        process = _rsync(
-            [*command[:2], *_confined(directory), *command[2:]],
-            cwd=f"/proc/self/fd/{fd}",
-            pass_fds=(fd,),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        probe = f"probe-{os.getpid()}"
+        os.close(os.open(probe, _NEW, 0o600, dir_fd=fd))
+        os.unlink(probe, dir_fd=fd)
+        yield fd
     finally:
         os.close(fd)
+
+
+def _serve(wire: Wire, words: str, fd: int, directory: str, kept: int) -> int:
+    """Run rsync's server end in an open inbox; return its exit code. `kept` is the basis, `directory` where it lies."""
+    command = [{"BASIS": f"/proc/self/fd/{kept}", "INBOX": "."}.get(word, word) for word in words.split(" ")]
+    process = _rsync(
+        [*command[:2], *_confined(directory), *command[2:]],
+        cwd=f"/proc/self/fd/{fd}",
+        pass_fds=(fd, kept),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
     assert process.stdin and process.stdout
     sink = os.dup(process.stdin.fileno())
     process.stdin.close()  # so that the pump's end of it is the last, and rsync sees it
     try:
         wire.pump(process.stdout.fileno(), sink)
-        code = process.wait(wire.timeout)
+        return process.wait(wire.timeout)
     except subprocess.TimeoutExpired as hung:
         raise Later(f"rsync did not end within {wire.timeout:g} s") from hung
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-        empty(directory)
-    wire.send(rsync=code)
-
-
-def _basis_directory(files: AnySet, aside: bool) -> str:
-    """Return, as it is on this disk, a directory that can hold links to what is replaced."""
-    if isinstance(files, TreeSet):
-        return paths.under(files.own(paths.lane("", aside) + ".basis"))
-    return paths.state("basis", paths.lane(files.name, aside))
 
 
 def _confined(directory: str) -> list[str]:

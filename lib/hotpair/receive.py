@@ -5,13 +5,15 @@ makes yesterday's lines worthless, and what arrives is staged in the inbox until
 """
 
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from hotpair import (
     beneath,
     compare,
     judge,
+    leftovers,
     lineage,
     locks,
     paths,
@@ -91,7 +93,7 @@ class Reception:
     def _mounted(self, files: TreeSet) -> None:
         try:
             tree.mounted(self.scope, files)
-        except tree.Unmounted as fail:
+        except treeset.Unmounted as fail:
             self.scope.archive.problem("", "unmounted", "", str(fail))
             raise Refused(f"{self.scope.node.name}: {fail}") from fail
 
@@ -101,7 +103,8 @@ class Reception:
         elif "bytes" in message:
             change = self._wanted(message["bytes"])
             assert change.new
-            payload.receive_small(self.wire, change.stage, change.new.size)
+            with self._staging([change]):
+                payload.receive_small(self.wire, change.stage, change.new.size)
         elif "rsync" in message:
             self._rsync(message["rsync"])
         elif "apply" in message:
@@ -147,11 +150,22 @@ class Reception:
         directories = {change.stage.rsplit("/", 1)[0] for change in changes}
         if len(directories) != 1:
             raise Refused("one rsync fills one inbox")
-        basis = [(c.path, c.stage.rsplit("/", 1)[1]) for c in changes if c.here is not None and c.here.kind == "file"]
+        old = [(c.path, c.stage.rsplit("/", 1)[1]) for c in changes if c.here is not None and c.here.kind == "file"]
         inbox = directories.pop()
-        payload.receive_large(self.wire, self.scope.files, inbox, basis, self.aside)
+        with self._staging(changes):
+            payload.receive_large(self.wire, self.scope.files, inbox, old, self.aside)
         staged = {pending.change.stage.rsplit("/", 1)[1] for pending in self.pending.values() if pending.change.stage}
-        payload.discard_others(inbox, staged)
+        with suppress(OSError):  # what cannot be removed now can be after the next one
+            leftovers.discard_others(inbox, staged)
+
+    @contextmanager
+    def _staging(self, changes: list[Decided]) -> Iterator[None]:
+        """Have changes fail whose content cannot be staged, and those alone."""
+        try:
+            yield
+        except payload.Unstaged as fail:
+            for change in changes:
+                self.pending[change.path] = Pending({"action": "failed", "why": str(fail)}, change)
 
     def _apply(self) -> None:
         verdicts = []
@@ -190,7 +204,7 @@ class Reception:
         for pending in self.pending.values():
             if pending.change.stage:
                 with suppress(OSError), beneath.place(pending.change.stage) as at:  # there may be no inbox at all
-                    payload.discard(at)
+                    leftovers.discard(at)
         self.pending = {}
 
 

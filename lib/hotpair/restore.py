@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from hotpair import apply, beneath, detect, keep, locks, log, marks, paths, run, scan, tasks
+from hotpair import apply, beneath, detect, keep, locks, log, marks, run, scan, tasks
 from hotpair.archive import transaction
 from hotpair.config import Config
 from hotpair.detect import Scope
@@ -30,13 +30,12 @@ class Entry(NamedTuple):
 def locate(configuration: Config, path: str) -> tuple[Scope, str]:
     """Return the set that a path belongs to, opened, and the live path.
 
-    Raises NoInput when there is none, Later when it is a tree that is not there.
+    Raises NoInput when there is none, Unmounted for a tree that is not there.
     """
     live = os.path.abspath(path)
     files = configuration.of(live)
-    if isinstance(files, TreeSet) and not files.marked():
-        remedy = f"mount it, or run `psync {files.name}` where it was never in sync"
-        raise Later(f"{files.root}/{paths.INBOX}: not there", remedy)
+    if isinstance(files, TreeSet):
+        files.check_marker()
     return run.scope(configuration, files.name), live
 
 
@@ -120,7 +119,7 @@ def put(scope: Scope, live: str, generation: Generation) -> None:
     stage = f"{apply.stage_directory(scope.files, live)}/restore-{os.getpid()}" if new.kind == "file" else ""
     try:
         os.close(apply.inbox_of(scope.files, live))
-        apply.make_parents(live)
+        apply.make_parents(scope.files, live, scope.archive.agreed)
         if stage:  # before the next step, which may move the generation on to the next number
             _stage(scope, live, generation, stage)
         with transaction(scope.archive.db):  # what is live must be kept before it is replaced

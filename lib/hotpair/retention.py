@@ -16,7 +16,7 @@ from hotpair import beneath, descend, keep, locks, log
 from hotpair.archive import Archive
 from hotpair.config import AnySet
 from hotpair.detect import Scope
-from hotpair.treeset import TreeSet
+from hotpair.treeset import TreeSet, Unmounted
 
 MOST = 10_000  # generations that are removed at once; the next sweep goes on
 SLICE = 100  # of them while others wait for the state lock
@@ -56,8 +56,8 @@ def retain(scope: Scope) -> None:
             with locks.state(files.name):
                 for one in past[start : start + SLICE]:
                     _remove(files, scope.archive, one)
-    except OSError as error:
-        log.error(f"{files.name}: generations cannot be removed: {error.strerror}")
+    except (Unmounted, OSError) as error:
+        log.error(f"{files.name}: generations cannot be removed: {error}")
 
 
 def _past(oldest: list[Kept], total: int, age: int, size: int) -> Iterator[Kept]:

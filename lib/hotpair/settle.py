@@ -38,7 +38,7 @@ class Settlement:
 
     def _apply(self, change: Decided) -> dict[str, Any]:
         try:
-            apply.make_parents(change.path)
+            apply.make_parents(self.scope.files, change.path, self.scope.archive.agreed)
             if self.emptying and change.new is None and is_directory(change.here):
                 self._empty(change.path)
             inode = apply.apply(self.scope.files, change)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from hotpair import indexing, keep, listed, locks, scan, tree, watch
 from hotpair.archive import Row, row_of
 from hotpair.detect import LARGE, Change, Scope, Survey, is_directory
+from hotpair.exits import Later
 from hotpair.scan import State, Unsettled
 from hotpair.treeset import TreeSet
 
@@ -92,7 +93,7 @@ def keep_unsent(scope: Scope, large: bool = False) -> None:
         for path, state in unsent.items():
             try:
                 keep.aside(files, path, state)
-            except (Unsettled, FileNotFoundError):  # a user is at work, or the disk is gone
+            except (Later, FileNotFoundError):  # a user is at work, or the disk is gone
                 continue
             except OSError as error:
                 what = f"cannot be kept until the peer has it: {error.strerror}"

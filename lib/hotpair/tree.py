@@ -9,34 +9,28 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 
-from hotpair import archive, descend, detect, folder, indexing, locks, marks, moves, paths, scan
+from hotpair import archive, beneath, descend, detect, folder, indexing, locks, marks, moves, paths, scan
 from hotpair.archive import Row, transaction
 from hotpair.detect import Change, Scope, Survey
-from hotpair.exits import Later
 from hotpair.folder import Look
 from hotpair.indexing import Columns
 from hotpair.scan import Unsettled
-from hotpair.treeset import TreeSet
+from hotpair.treeset import TreeSet, Unmounted
 
 HOLD = 1.0  # seconds after which a survey lets others have the state lock
 
 
-class Unmounted(Later):
-    """The tree's root is not the one that was shared: nothing is concluded from what is missing there."""
-
-    kind = "unmounted"
-
-
 def mounted(scope: Scope, tree: TreeSet) -> None:
-    """Raise Unmounted unless the root has the marker that the first survey leaves there."""
+    """Raise Unmounted unless the root has the marker that the first survey leaves there, and it is ours."""
     root = paths.under(tree.root)
     if not os.path.isdir(root) or os.path.islink(root):
         raise Unmounted(f"{tree.root}: no such directory", "make it, or mount it")
-    if not scope.archive.fact("born"):
-        if not scope.dry:
-            paths.make_private(f"{root}/{paths.INBOX}")
-    elif not os.path.isdir(f"{root}/{paths.INBOX}"):
-        raise Unmounted(f"{tree.root}/{paths.INBOX}: missing: not mounted?", "mount it; if it is right, mkdir that")
+    if not scope.archive.fact("born") and not os.path.lexists(paths.under(tree.marker)):
+        if scope.dry:
+            return
+        with beneath.place(tree.marker) as at:
+            beneath.make_directory(0o700, at.fd, tree.marker)
+    tree.check_marker()
 
 
 def survey(scope: Scope, tree: TreeSet, absences: dict[str, float], folders: Iterable[str] | None) -> Survey:

@@ -1,17 +1,25 @@
 """[tree NAME]: a directory and all below it, shared both ways or one way; what is wrong with how it is described."""
 
-import errno
 import hashlib
 import math
 import os
+import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
 from hotpair import filesset, globs, ini, options, ownermap, owners, paths, rsync_options, rules, scan, sections
+from hotpair.descend import ours
+from hotpair.exits import Later
 from hotpair.options import Option, between, number, one_of, seconds, shaped, size
 
 MOST_ENTRIES = 1000  # paths in one batch, whatever is configured: the state lock is held while they are applied
 PERCENT = "a number, or a percentage such as 50%"
+
+
+class Unmounted(Later):
+    """The tree's root is not the one that was shared: nothing is concluded from what is missing there."""
+
+    kind = "unmounted"
 
 
 class Share(NamedTuple):
@@ -159,16 +167,30 @@ class TreeSet(NamedTuple):
         """Say whether a live path belongs to the set; this alone decides what a peer may write here."""
         return live.startswith(self.root + "/") and self.rules.covers(live[len(self.root) + 1 :], directory)
 
-    def marked(self) -> bool:
-        """Say whether the root has our directory, without which it is taken for a bare mount point."""
-        return os.path.isdir(paths.under(f"{self.root}/{paths.INBOX}"))
-
     def own(self, name: str) -> str:
-        """Return the live path of a directory of ours in the tree. Raises FileNotFoundError without the marker."""
-        marker = f"{self.root}/{paths.INBOX}"
-        if not self.marked():  # nothing is to be made there
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), marker)
-        return f"{marker}/{self.name}{name}"
+        """Return the live path of a directory of ours in the tree. Raises Unmounted: see `check_marker`."""
+        self.check_marker()
+        return f"{self.marker}/{self.name}{name}"
+
+    @property
+    def marker(self) -> str:
+        """The live path of the directory that says that the tree is mounted, and holds ours."""
+        return f"{self.root}/{paths.INBOX}"
+
+    def check_marker(self) -> None:
+        """Raise Unmounted unless the marker is there and ours: who owns the root could put links under its name.
+
+        This is for people to read; `descend.open_directory` looks again at what it enters.
+        """
+        try:
+            found = os.lstat(paths.under(self.marker))
+        except OSError as error:
+            remedy = "mount it; if it is right, mkdir that"
+            raise Unmounted(f"{self.marker}: missing: not mounted?", remedy) from error
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise Unmounted(f"{self.marker}: not our own directory", "put that back; if it is lost, mkdir that anew")
+        if not ours(found):
+            raise Unmounted(f"{self.marker}: others can write to it", "see who did, then chmod go-w that")
 
     def left_out(self, directory: str) -> Callable[[str, bool], bool] | None:
         """Return what says of an entry of a live folder (its name, is it a directory) whether it is left out.

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from hotpair import payload, scan
 from tests.ext.trees import SETS, Trees, fill
 from tests.ext.twonodes import BIN
 
@@ -170,3 +171,15 @@ def test_two_people_who_sweep_on_both_nodes_at_once_wait_for_nobody_in_vain(pair
     ]
     assert [process.wait(40) in (0, os.EX_TEMPFAIL) for process in started] == [True, True]
     pair.sync()
+
+
+def test_half_of_a_content_that_was_edited_since_is_removed(pair):
+    pair.alpha.live("/srv/data/large").write_bytes(LARGE)
+    pair.sync()
+    partial = pair.beta.live("/srv/data/.hotpair/data.large/.partial")
+    partial.mkdir(mode=0o700)
+    of_path = payload.stage_name("/large", scan.look(f"{pair.beta.root}/srv/data/large")[0]).rpartition("-")[2]
+    (partial / f"{'0' * 32}-{of_path}").write_bytes(LARGE[:1000])
+    pair.alpha.live("/srv/data/large").write_bytes(LARGE[::-1])
+    pair.sync()
+    assert not partial.exists() or list(partial.iterdir()) == []

@@ -400,5 +400,5 @@ def test_a_person_who_asks_about_a_tree_that_is_not_mounted_is_told_so(filled, t
     filled.alpha.live("/srv/data").mkdir()
     words = [word.replace("f", "/srv/data/f") if word == "f" else word for word in words]
     said = filled.alpha.hotpair(*words, *(("--take", "here") if words[0] == "resolve" else ()))
-    assert said.code == os.EX_TEMPFAIL and "/srv/data/.hotpair: not there: mount it" in said.err
+    assert said.code == os.EX_TEMPFAIL and "/srv/data/.hotpair: missing: not mounted?: mount it" in said.err
     assert filled.alpha.hotpair("conflicts").code == 0

@@ -522,7 +522,7 @@ def test_a_directory_that_becomes_a_link_leads_nowhere(live: Path, canary: Path)
             text = b"%d" % number
             new = random.Random(number).choice([Thing("file", text), NOTHING, Thing("link", text), FOLDER])
             try:
-                apply.make_parents(LIVE)
+                apply.make_parents(FILES, LIVE, lambda _: None)
                 apply.apply(FILES, decided(new))
                 applied += 1
             except (Fail, OSError):
@@ -542,7 +542,7 @@ def test_a_link_on_the_way_is_not_followed(live: Path, canary: Path) -> None:
             apply.apply(FILES, Decided(LIVE, None, new.state(), STAGE if new.kind == "file" else ""))
         assert caught.value.errno in (errno.ELOOP, errno.ENOTDIR)
     with pytest.raises(OSError):
-        apply.make_parents("/srv/d/sub/deep/f")
+        apply.make_parents(FILES, "/srv/d/sub/deep/f", lambda _: None)
 
 
 def test_an_inbox_that_is_a_link_is_not_used(live: Path, canary: Path) -> None:
