@@ -89,8 +89,8 @@ def win(base: State | None, here: State | None, there: State | None, prefer: str
 def _half_given(base: State | None, between: State, whole: State) -> bool:
     """Say whether a crash may have left a state while the whole one was given to the base's file, part by part.
 
-    Each part is the base's or the whole one's, but for rights that are taken away meanwhile: set-id bits by chown(2),
-    the group's before another ACL (`meta.give_fd`).
+    Each part is the base's or the whole one's, but for what another owner takes away meanwhile: set-id bits by
+    chown(2), and before another ACL all rights but the owner's (`meta.give_fd`).
     """
     if base is None or not base.content == between.content == whole.content:
         return False
@@ -99,13 +99,18 @@ def _half_given(base: State | None, between: State, whole: State) -> bool:
     given, before, after = map(_attributes, (between, base, whole))
     if any(given.get(name) not in (before.get(name), after.get(name)) for name in given | before | after):
         return False
-    taken = stat.S_ISUID | stat.S_ISGID | (stat.S_IRWXG if acl.ACCESS in after else 0)
-    neither = (between.mode ^ base.mode) & (between.mode ^ whole.mode)
+    left = base.mode if _owner(between) == _owner(base) else base.mode & ~(stat.S_ISUID | stat.S_ISGID)
+    taken = stat.S_IRWXG | stat.S_IRWXO if acl.ACCESS in after and _owner(whole) != _owner(base) else 0
+    neither = (between.mode ^ left) & (between.mode ^ whole.mode)
     return not neither & (~taken | between.mode)
 
 
+def _owner(state: State) -> tuple[int, int]:
+    return state.uid, state.gid
+
+
 def _plain(state: State) -> tuple[int, ...]:
-    return state.uid, state.gid, state.mtime_ns
+    return *_owner(state), state.mtime_ns
 
 
 def _attributes(state: State) -> dict[str, bytes]:

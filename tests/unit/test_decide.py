@@ -138,9 +138,9 @@ HALVES = [  # base, half, whole
         *(BASE, BASE._replace(uid=7), BASE._replace(uid=7, xattrs=(("user.a", "eA=="),))), id="attribute not given"
     ),
     pytest.param(
-        BASE._replace(mode=0o660, xattrs=acl_of(6, 6)),
+        BASE._replace(mode=0o664, xattrs=acl_of(6, 6)),
         BASE._replace(mode=0o600, gid=7, xattrs=acl_of(6, 0)),
-        BASE._replace(mode=0o660, gid=7, xattrs=acl_of(0, 6, 4321)),
+        BASE._replace(mode=0o664, gid=7, xattrs=acl_of(0, 6, 4321)),
         id="ACL narrowed, the other not given",
     ),
     pytest.param(
