@@ -109,9 +109,9 @@ def _apply(files: AnySet, change: Decided, at: Place) -> int:
         elif change.source:
             _move(files, change.source, at, new)
         elif change.here is not None and change.here.content == new.content:
-            _give(files, at, found, new)
+            _give(files, at, found, change.here, new)
         else:
-            inode = stage.make(files, change, swap, at)
+            inode = _made(files, change, swap, at)
             exchange.put(at, swap, found, partial(beside.dispose, files, path, change.loser))
     finally:
         os.close(inbox)
@@ -121,6 +121,15 @@ def _apply(files: AnySet, change: Decided, at: Place) -> int:
     with suppress(Unsettled):  # a user was faster: the next look keeps what he wrote
         keep.present(files, path, new, path)  # after the exchange, for it costs time that the user waits for
     return 0
+
+
+def _made(files: AnySet, change: Decided, swap: Place, at: Place) -> int:
+    """Stage what shall be live; what cannot be made whole is nothing that was ever live, and so no generation."""
+    try:
+        return stage.make(files, change, swap, at)
+    except OSError:
+        exchange.drop(swap)
+        raise
 
 
 def _as_decided(files: AnySet, change: Decided, at: Place, found: os.stat_result | None) -> bool:
@@ -184,8 +193,8 @@ def _put_back(path: str, swap: Place) -> None:
         beneath.rename(swap, at, beneath.RENAME_EXCHANGE if beneath.lstat(at) else beneath.RENAME_NOREPLACE)
 
 
-def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) -> None:
-    """Change metadata alone, on the very inode that was looked at."""
+def _give(files: AnySet, at: Place, found: os.stat_result | None, here: State, new: State) -> None:
+    """Change metadata alone, on the very inode that was looked at: all of it, or as far as can be nothing."""
     if new.kind not in ("file", "directory"):
         meta.give(at, new, files.carried)
         return
@@ -193,7 +202,12 @@ def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) ->
     try:
         if found is None or quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: replaced since it was decided")
-        meta.give_fd(fd, new, files.carried)
+        try:
+            meta.give_fd(fd, new, files.carried)
+        except OSError:
+            with suppress(OSError):  # of the first failure the peer is told
+                meta.give_fd(fd, here, files.carried)
+            raise
         if not isinstance(files, TreeSet):
             os.fsync(fd)
     finally:

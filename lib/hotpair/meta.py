@@ -95,8 +95,13 @@ def keep_own(fd: int, live: int | None, shared: tuple[str, ...]) -> None:
 
 
 def _set(fd: int, name: str, value: bytes) -> None:
-    if not _has(fd, name, value):
+    if _has(fd, name, value):
+        return
+    try:
         os.setxattr(fd, name, value)
+    except OSError as error:  # a value that is refused (EINVAL) is no user's race, which the same word tells of
+        code = errno.ENOTSUP if error.errno == errno.EINVAL else error.errno
+        raise OSError(code, f"attribute {name} is not taken here: {error.strerror}") from error
 
 
 def _has(fd: int, name: str, value: bytes) -> bool:

@@ -191,6 +191,28 @@ def test_a_file_that_is_read_meanwhile_is_replaced(live: Path) -> None:
     assert see(live) == NEW_FILE
 
 
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize("new", [NEW_FILE, FILE], ids=["content", "metadata"])
+def test_an_attribute_that_the_file_system_refuses_is_named_and_nothing_is_changed(
+    live: Path, monkeypatch: pytest.MonkeyPatch, new: Thing, code: int
+) -> None:
+    FILE.make(live)
+    live.chmod(0o604)
+    change = decided(new)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    for _ in range(2):
+        with pytest.raises(OSError, match=f"user.note is not taken here: {os.strerror(code)}"):
+            apply.apply(FILES, change)
+        assert scan.look(LIVE)[0] == change.here
+        assert kept() == {FILE}
+        assert [name for name in inbox(live) if name != "staged"] == []
+        change = decided(new)
+
+
 # With a user between any two steps
 
 USERS = Thing("file", b"what a user wrote meanwhile\n")
