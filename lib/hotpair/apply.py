@@ -56,8 +56,8 @@ def make_parents(live: str) -> None:
             os.mkdir(at.name, 0o755, dir_fd=at.fd)
 
 
-def apply(files: AnySet, change: Decided) -> int:
-    """Make the live path what was decided; return the inode that was put there, 0 when it need not be known.
+def apply(files: AnySet, change: Decided) -> os.stat_result | None:
+    """Make the live path what was decided; return the stat of a file that was put there, None when it is not wanted.
 
     The caller holds the state lock. Raises Unsettled when the live path is no longer what it was, Impossible, or
     OSError (a full disk).
@@ -76,15 +76,15 @@ def apply(files: AnySet, change: Decided) -> int:
         raise Unsettled(f"{change.path}: {error.strerror} while it was applied") from error
 
 
-def signature(files: AnySet, change: Decided, inode: int = 0) -> str:
+def signature(files: AnySet, change: Decided, put: os.stat_result | None = None) -> str:
     """Return the signature of a path that holds what was applied; "" when it no longer does, or is too young.
 
-    inode: that of a file that was put there whole, which need not be read again while nobody has written to it.
+    put: that of a file right after it was put there, which need not be read again while nobody has touched it.
     """
-    if inode and change.new:
-        with suppress(OSError), beneath.place(change.path) as at:
-            found, new = beneath.lstat(at), change.new
-            if found and (found.st_ino, found.st_size, found.st_mtime_ns) == (inode, new.size, new.mtime_ns):
+    if put and change.new:
+        with suppress(Unsettled, OSError), beneath.place(change.path) as at:
+            found = beneath.lstat(at)
+            if found and quiet.of(found) == quiet.of(put) and _as_given(files, at, found, change.new):
                 return scan.trusted(found)
     try:
         state, found = scan.look(change.path, carried=files.carried)
@@ -95,8 +95,13 @@ def signature(files: AnySet, change: Decided, inode: int = 0) -> str:
     return "-" if found is None else scan.trusted(found)
 
 
-def _apply(files: AnySet, change: Decided, at: Place) -> int:
-    path, new, inode = change.path, change.new, 0
+def _as_given(files: AnySet, at: Place, found: os.stat_result, new: State) -> bool:
+    """Say whether a file has its metadata still: what changed it in the very tick of the exchange moved no ctime."""
+    return scan.state_of(at, found, carried=files.carried, digest=new.digest) == new
+
+
+def _apply(files: AnySet, change: Decided, at: Place) -> os.stat_result | None:
+    path, new, put = change.path, change.new, None
     found = beneath.lstat(at)
     if not _as_decided(files, change, at, found):
         raise Unsettled(f"{path}: changed since it was decided")
@@ -111,22 +116,22 @@ def _apply(files: AnySet, change: Decided, at: Place) -> int:
         elif change.here is not None and change.here.content == new.content:
             _give(files, at, found, change.here, new)
         else:
-            inode = _made(files, change, swap, at)
-            exchange.put(at, swap, found, partial(beside.dispose, files, path, change.loser))
+            _make(files, change, swap, at)
+            put = exchange.put(at, swap, found, partial(beside.dispose, files, path, change.loser))
     finally:
         os.close(inbox)
     if isinstance(files, TreeSet):  # whose changes are flushed a batch at a time
-        return inode
+        return put if new and new.kind == "file" else None
     os.fsync(at.fd)
     with suppress(Unsettled):  # a user was faster: the next look keeps what he wrote
         keep.present(files, path, new, path)  # after the exchange, for it costs time that the user waits for
-    return 0
+    return None
 
 
-def _made(files: AnySet, change: Decided, swap: Place, at: Place) -> int:
+def _make(files: AnySet, change: Decided, swap: Place, at: Place) -> None:
     """Stage what shall be live; what cannot be made whole is nothing that was ever live, and so no generation."""
     try:
-        return stage.make(files, change, swap, at)
+        stage.make(files, change, swap, at)
     except OSError:
         exchange.drop(swap)
         raise

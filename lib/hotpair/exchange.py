@@ -25,28 +25,30 @@ class Impossible(Fail):
     code = os.EX_CANTCREAT
 
 
-def put(at: Place, staged: Place, found: os.stat_result | None, dispose: Dispose) -> None:
+def put(at: Place, staged: Place, found: os.stat_result | None, dispose: Dispose) -> os.stat_result | None:
     """Put what is staged in the place of what was found there, and dispose of that.
 
-    Raises Unsettled when something else stands there by now, Impossible for a directory with entries. What a user
-    wrote into the staged one, while it stood there, is left under its name.
+    Returns the stat it had right after, None if it was gone by then: what is changed later has another ctime. Raises
+    Unsettled when something else stands there by now, Impossible for a directory with entries. What a user wrote into
+    the staged one, while it stood there, is left under its name.
     """
+    ours = beneath.lstat(staged)
+    assert ours
     if found is None:
         try:
             beneath.rename(staged, at, beneath.RENAME_NOREPLACE)
         except FileExistsError as error:
             drop(staged)
             raise Unsettled(f"{at.name}: created since it was decided") from error
-        return
-    ours = beneath.lstat(staged)
-    assert ours
+        return _still(at, ours)
     held = lease(at, found)
     try:
         if not _exchange(staged, at):
-            return
+            return _still(at, ours)
+        put_there = _still(at, ours)
         if same(beneath.lstat(staged), found) and not (held >= 0 and beneath.lease_broken(held)):
             _dispose_of_old(at, staged, dispose)
-            return
+            return put_there
         _exchange_back(at, staged, ours)
     finally:
         if held >= 0:
@@ -54,6 +56,12 @@ def put(at: Place, staged: Place, found: os.stat_result | None, dispose: Dispose
     if _untouched(staged, ours):
         drop(staged)
     raise Unsettled(f"{at.name}: written since it was decided")
+
+
+def _still(at: Place, ours: os.stat_result) -> os.stat_result | None:
+    """Return the stat of a place where our inode still stands."""
+    now = beneath.lstat(at)
+    return now if now is not None and now.st_ino == ours.st_ino else None
 
 
 def _untouched(staged: Place, ours: os.stat_result) -> bool:
