@@ -117,7 +117,8 @@ def _apply(files: AnySet, change: Decided, at: Place) -> os.stat_result | None:
             _give(files, at, found, change.here, new)
         else:
             _make(files, change, swap, at)
-            put = exchange.put(at, swap, found, partial(beside.dispose, files, path, change.loser))
+            dispose, copied = partial(beside.dispose, files, path, change.loser), not isinstance(files, TreeSet)
+            put = exchange.put(at, swap, found, dispose, copied)
     finally:
         os.close(inbox)
     if isinstance(files, TreeSet):  # whose changes are flushed a batch at a time
@@ -154,7 +155,7 @@ def _as_decided(files: AnySet, change: Decided, at: Place, found: os.stat_result
 def _move(files: AnySet, source: str, at: Place, new: State) -> None:
     """Move what the peer's user has moved, whatever is in it."""
     with beneath.place(source) as old:
-        beneath.rename(old, at, beneath.RENAME_NOREPLACE)
+        beneath.rename_new(old, at)
     meta.give(at, new, files.carried)
 
 
@@ -176,6 +177,10 @@ def recover(files: AnySet, path: str, loser: beside.Loser | None = None) -> None
             found = beneath.lstat(at)
             if found is None:
                 return
+            exchange.drop(exchange.incoming(at))
+            if found.st_nlink > 1 and _stands_at(path, found):  # in mid-exchange by steps: nothing came out yet
+                exchange.drop(at)
+                return
             state = scan.state_of(at, found)
             if exchange.holds_entries(at):
                 _put_back(path, at)
@@ -191,11 +196,21 @@ def recover(files: AnySet, path: str, loser: beside.Loser | None = None) -> None
         return
 
 
+def _stands_at(path: str, inode: os.stat_result) -> bool:
+    with suppress(FileNotFoundError, NotADirectoryError), beneath.place(path) as at:
+        found = beneath.lstat(at)
+        return found is not None and (found.st_dev, found.st_ino) == (inode.st_dev, inode.st_ino)
+    return False
+
+
 def _put_back(path: str, swap: Place) -> None:
     with beneath.place(path) as at:
         if exchange.holds_entries(at):
             raise OSError(errno.ENOTEMPTY, f"{swap.name} in {paths.INBOX} holds entries as well", path)
-        beneath.rename(swap, at, beneath.RENAME_EXCHANGE if beneath.lstat(at) else beneath.RENAME_NOREPLACE)
+        if beneath.lstat(at):
+            beneath.rename(swap, at, beneath.RENAME_EXCHANGE)
+        else:
+            beneath.rename_new(swap, at)
 
 
 def _give(files: AnySet, at: Place, found: os.stat_result | None, here: State, new: State) -> None:
@@ -228,11 +243,11 @@ def _remove(files: AnySet, path: str, at: Place, gone: Place, found: os.stat_res
         return
     lease = exchange.lease(at, found)
     try:
-        beneath.rename(at, gone, beneath.RENAME_NOREPLACE)
+        beneath.rename_new(at, gone, private=True)
         out = beneath.lstat(gone)
         if out is not None and (not exchange.same(out, found) or (lease >= 0 and beneath.lease_broken(lease))):
             try:
-                beneath.rename(gone, at, beneath.RENAME_NOREPLACE)
+                beneath.rename_new(gone, at)
             except FileExistsError:  # the user was faster twice: what he wrote first becomes a generation
                 keep.present(files, path, scan.state_of(gone, out), f"{stage_directory(files, path)}/{gone.name}")
                 keep.replaced(files, path, gone)
@@ -249,4 +264,4 @@ def _remove_directory(at: Place) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        raise exchange.Impossible(f"{at.name} is a directory that is not empty", "move its entries away") from error
+        raise exchange.not_empty(at) from error
