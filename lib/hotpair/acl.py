@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 ACCESS = "system.posix_acl_access"
 _HEADER, _ENTRY = struct.Struct("<I"), struct.Struct("<HHI")  # linux/posix_acl_xattr.h: version; tag, permissions, id
-_USER, _GROUP = 0x02, 0x08  # tags of those that an entry names
+_USER, _GROUP, _MASK = 0x02, 0x08, 0x10  # tags: of those that an entry names, and of what they may have at most
 _SHIFT = {0x01: 6, 0x04: 3, 0x20: 0}  # owner, owning group, others: where their permissions are in a mode
 
 
@@ -26,6 +26,16 @@ def with_mode(acl: bytes, mode: int) -> bytes:
         (tag, mode >> _SHIFT[tag] & 7 if tag in _SHIFT else permissions, id_) for tag, permissions, id_ in _entries(acl)
     ]
     return acl[: _HEADER.size] + b"".join(_ENTRY.pack(*entry) for entry in changed)
+
+
+def beyond_mode(acl: bytes) -> bytes:
+    """Return what an ACL says besides the mode of its file, which chmod(2) leaves as it is; no ACL as it is."""
+    if len(acl) % _ENTRY.size != _HEADER.size:
+        return acl
+    masked = any(tag == _MASK for tag, _, _ in _entries(acl))
+    in_mode = {0x01, 0x20, _MASK if masked else 0x04}
+    entries = ((tag, 0 if tag in in_mode else permissions, id_) for tag, permissions, id_ in _entries(acl))
+    return acl[: _HEADER.size] + b"".join(_ENTRY.pack(*entry) for entry in entries)
 
 
 def with_numbers(acl: bytes, users: Mapping[int, int], groups: Mapping[int, int]) -> bytes:

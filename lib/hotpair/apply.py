@@ -66,8 +66,8 @@ def _make_as_agreed(files: TreeSet, agreed: Agreed, fd: int, directory: str) -> 
     _apply(files, Decided(directory, None, state, ""), Place(fd, directory.rpartition("/")[2]))
 
 
-def apply(files: AnySet, change: Decided) -> int:
-    """Make the live path what was decided; return the inode that was put there, 0 when it need not be known.
+def apply(files: AnySet, change: Decided) -> os.stat_result | None:
+    """Make the live path what was decided; return the stat of a file that was put there, None when it is not wanted.
 
     The caller holds the state lock. Raises Unsettled when the live path is no longer what it was, Impossible, or
     OSError (a full disk).
@@ -86,15 +86,15 @@ def apply(files: AnySet, change: Decided) -> int:
         raise Unsettled(f"{change.path}: {error.strerror} while it was applied") from error
 
 
-def signature(files: AnySet, change: Decided, inode: int = 0) -> str:
+def signature(files: AnySet, change: Decided, put: os.stat_result | None = None) -> str:
     """Return the signature of a path that holds what was applied; "" when it no longer does, or is too young.
 
-    inode: that of a file that was put there whole, which need not be read again while nobody has written to it.
+    put: that of a file right after it was put there, which need not be read again while nobody has touched it.
     """
-    if inode and change.new:
-        with suppress(OSError), beneath.place(change.path) as at:
-            found, new = beneath.lstat(at), change.new
-            if found and (found.st_ino, found.st_size, found.st_mtime_ns) == (inode, new.size, new.mtime_ns):
+    if put and change.new:
+        with suppress(Unsettled, OSError), beneath.place(change.path) as at:
+            found = beneath.lstat(at)
+            if found and quiet.of(found) == quiet.of(put) and _as_given(files, at, found, change.new):
                 return scan.trusted(found)
     try:
         state, found = scan.look(change.path, carried=files.carried)
@@ -105,8 +105,13 @@ def signature(files: AnySet, change: Decided, inode: int = 0) -> str:
     return "-" if found is None else scan.trusted(found)
 
 
-def _apply(files: AnySet, change: Decided, at: Place) -> int:
-    path, new, inode = change.path, change.new, 0
+def _as_given(files: AnySet, at: Place, found: os.stat_result, new: State) -> bool:
+    """Say whether a file has its metadata still: what changed it in the very tick of the exchange moved no ctime."""
+    return scan.state_of(at, found, carried=files.carried, digest=new.digest) == new
+
+
+def _apply(files: AnySet, change: Decided, at: Place) -> os.stat_result | None:
+    path, new, put = change.path, change.new, None
     found = beneath.lstat(at)
     if not _as_decided(files, change, at, found):
         raise Unsettled(f"{path}: changed since it was decided")
@@ -119,18 +124,28 @@ def _apply(files: AnySet, change: Decided, at: Place) -> int:
         elif change.source:
             _move(files, change.source, at, new)
         elif change.here is not None and change.here.content == new.content:
-            _give(files, at, found, new)
+            _give(files, at, found, change.here, new)
         else:
-            inode = stage.make(files, change, swap, at)
-            exchange.put(at, swap, found, partial(beside.dispose, files, path, change.loser))
+            _make(files, change, swap, at)
+            dispose, copied = partial(beside.dispose, files, path, change.loser), not isinstance(files, TreeSet)
+            put = exchange.put(at, swap, found, dispose, copied)
     finally:
         os.close(inbox)
     if isinstance(files, TreeSet):  # whose changes are flushed a batch at a time
-        return inode
+        return put if new and new.kind == "file" else None
     os.fsync(at.fd)
     with suppress(Unsettled):  # a user was faster: the next look keeps what he wrote
         keep.present(files, path, new, path)  # after the exchange, for it costs time that the user waits for
-    return 0
+    return None
+
+
+def _make(files: AnySet, change: Decided, swap: Place, at: Place) -> None:
+    """Stage what shall be live; what cannot be made whole is nothing that was ever live, and so no generation."""
+    try:
+        stage.make(files, change, swap, at)
+    except OSError:
+        exchange.drop(swap)
+        raise
 
 
 def _as_decided(files: AnySet, change: Decided, at: Place, found: os.stat_result | None) -> bool:
@@ -150,7 +165,7 @@ def _as_decided(files: AnySet, change: Decided, at: Place, found: os.stat_result
 def _move(files: AnySet, source: str, at: Place, new: State) -> None:
     """Move what the peer's user has moved, whatever is in it."""
     with beneath.place(source) as old:
-        beneath.rename(old, at, beneath.RENAME_NOREPLACE)
+        beneath.rename_new(old, at)
     meta.give(at, new, files.carried)
 
 
@@ -172,6 +187,10 @@ def recover(files: AnySet, path: str, loser: beside.Loser | None = None) -> None
             found = beneath.lstat(at)
             if found is None:
                 return
+            exchange.drop(exchange.incoming(at))
+            if found.st_nlink > 1 and _stands_at(path, found):  # in mid-exchange by steps: nothing came out yet
+                exchange.drop(at)
+                return
             state = scan.state_of(at, found)
             if exchange.holds_entries(at):
                 _put_back(path, at)
@@ -187,15 +206,25 @@ def recover(files: AnySet, path: str, loser: beside.Loser | None = None) -> None
         return
 
 
+def _stands_at(path: str, inode: os.stat_result) -> bool:
+    with suppress(FileNotFoundError, NotADirectoryError), beneath.place(path) as at:
+        found = beneath.lstat(at)
+        return found is not None and (found.st_dev, found.st_ino) == (inode.st_dev, inode.st_ino)
+    return False
+
+
 def _put_back(path: str, swap: Place) -> None:
     with beneath.place(path) as at:
         if exchange.holds_entries(at):
             raise OSError(errno.ENOTEMPTY, f"{swap.name} in {paths.INBOX} holds entries as well", path)
-        beneath.rename(swap, at, beneath.RENAME_EXCHANGE if beneath.lstat(at) else beneath.RENAME_NOREPLACE)
+        if beneath.lstat(at):
+            beneath.rename(swap, at, beneath.RENAME_EXCHANGE)
+        else:
+            beneath.rename_new(swap, at)
 
 
-def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) -> None:
-    """Change metadata alone, on the very inode that was looked at."""
+def _give(files: AnySet, at: Place, found: os.stat_result | None, here: State, new: State) -> None:
+    """Change metadata alone, on the very inode that was looked at: all of it, or as far as can be nothing."""
     if new.kind not in ("file", "directory"):
         meta.give(at, new, files.carried)
         return
@@ -203,7 +232,12 @@ def _give(files: AnySet, at: Place, found: os.stat_result | None, new: State) ->
     try:
         if found is None or quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: replaced since it was decided")
-        meta.give_fd(fd, new, files.carried)
+        try:
+            meta.give_fd(fd, new, files.carried)
+        except OSError:
+            with suppress(OSError):  # of the first failure the peer is told
+                meta.give_fd(fd, here, files.carried)
+            raise
         if not isinstance(files, TreeSet):
             os.fsync(fd)
     finally:
@@ -219,11 +253,11 @@ def _remove(files: AnySet, path: str, at: Place, gone: Place, found: os.stat_res
         return
     lease = exchange.lease(at, found)
     try:
-        beneath.rename(at, gone, beneath.RENAME_NOREPLACE)
+        beneath.rename_new(at, gone, private=True)
         out = beneath.lstat(gone)
         if out is not None and (not exchange.same(out, found) or (lease >= 0 and beneath.lease_broken(lease))):
             try:
-                beneath.rename(gone, at, beneath.RENAME_NOREPLACE)
+                beneath.rename_new(gone, at)
             except FileExistsError:  # the user was faster twice: what he wrote first becomes a generation
                 keep.present(files, path, scan.state_of(gone, out), f"{stage_directory(files, path)}/{gone.name}")
                 keep.replaced(files, path, gone)
@@ -240,4 +274,4 @@ def _remove_directory(at: Place) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        raise exchange.Impossible(f"{at.name} is a directory that is not empty", "move its entries away") from error
+        raise exchange.not_empty(at) from error

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -103,6 +104,44 @@ def rename(source: Place, target: Place, flags: int = 0) -> None:
     if result != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), source.name, None, target.name)
+
+
+def rename_new(source: Place, target: Place, private: bool = False) -> None:
+    """Rename to a name that must be free, else FileExistsError; also where renameat2(2) takes no flags (NFS, FUSE).
+
+    private: nobody but us makes names where the target is, so that a look says whether one is free.
+    """
+    try:
+        rename(source, target, RENAME_NOREPLACE)
+        return
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    found = lstat(source)
+    if found is not None and not stat.S_ISDIR(found.st_mode) and not private:
+        link(source, target)
+        os.unlink(source.name, dir_fd=source.fd)
+        return
+    taken = FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.name)
+    if lstat(target) is not None:
+        raise taken
+    try:
+        rename(source, target)
+    except OSError as error:  # made since: a directory replaces an empty one at the most
+        if error.errno in (errno.ENOTDIR, errno.ENOTEMPTY):
+            raise taken from error
+        raise
+
+
+def link(source: Place, target: Place) -> None:
+    """Give what is no directory a second name, where renameat2(2) takes no flags."""
+    try:
+        os.link(source.name, target.name, src_dir_fd=source.fd, dst_dir_fd=target.fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        why = f"{error.strerror}: no hard link, and no RENAME_NOREPLACE or RENAME_EXCHANGE here instead"
+        raise OSError(errno.ENOTSUP, why, source.name) from error
 
 
 def flush(live: str) -> None:

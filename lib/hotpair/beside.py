@@ -71,7 +71,7 @@ def _put(lost: Loser, at: Place) -> bool:
     """Move a loser to where its copy belongs; False when something else stands there."""
     with beneath.place(lost.copy) as target:
         try:
-            beneath.rename(at, target, beneath.RENAME_NOREPLACE)
+            beneath.rename_new(at, target)
         except FileExistsError:
             with suppress(Unsettled):
                 there = beneath.lstat(target)

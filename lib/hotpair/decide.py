@@ -5,8 +5,11 @@ own archive says. None is an absent path. Both nodes come to the same winner whi
 `source` is the node whose states alone count, "" when both nodes' do.
 """
 
+import stat
+from base64 import b64decode
 from typing import NamedTuple
 
+from hotpair import acl
 from hotpair.scan import State
 
 
@@ -66,6 +69,9 @@ def win(base: State | None, here: State | None, there: State | None, prefer: str
         return nodes[1] if here is None else nodes[0]  # an edit against a delete: the edit survives
     if prefer == "hold":
         return None
+    halves = _half_given(base, here, there), _half_given(base, there, here)
+    if halves[0] != halves[1]:
+        return nodes[1] if halves[0] else nodes[0]
     if here.content != there.content and base is not None:
         # Metadata never costs a content: who wrote wins over who only changed mode, owner or time.
         if here.content == base.content:
@@ -74,12 +80,45 @@ def win(base: State | None, here: State | None, there: State | None, prefer: str
             return nodes[0]
     if "directory" in (here.kind, there.kind) and here.kind != there.kind:
         return nodes[0] if here.kind == "directory" else nodes[1]  # what is in it has no other place
-    if prefer in nodes:
+    if prefer in nodes and not all(halves):
         return prefer
     ours, theirs = _rank(here), _rank(there)
     if ours == theirs:
         return max(nodes)
     return nodes[0] if ours > theirs else nodes[1]
+
+
+def _half_given(base: State | None, between: State, whole: State) -> bool:
+    """Say whether a crash may have left a state while the whole one was given to the base's file, part by part.
+
+    Each part is the base's or the whole one's, but for what another owner takes away meanwhile: set-id bits by
+    chown(2), and before another ACL all rights but the owner's (`meta.give_fd`).
+    """
+    if base is None or not base.content == between.content == whole.content:
+        return False
+    if any(part not in two for part, *two in zip(*map(_plain, (between, base, whole)), strict=True)):
+        return False
+    given, before, after = map(_attributes, (between, base, whole))
+    if any(given.get(name) not in (before.get(name), after.get(name)) for name in given | before | after):
+        return False
+    left = base.mode if _owner(between) == _owner(base) else base.mode & ~(stat.S_ISUID | stat.S_ISGID)
+    taken = stat.S_IRWXG | stat.S_IRWXO if acl.ACCESS in after and _owner(whole) != _owner(base) else 0
+    neither = (between.mode ^ left) & (between.mode ^ whole.mode)
+    return not neither & (~taken | between.mode)
+
+
+def _owner(state: State) -> tuple[int, int]:
+    return state.uid, state.gid
+
+
+def _plain(state: State) -> tuple[int, ...]:
+    return *_owner(state), state.mtime_ns
+
+
+def _attributes(state: State) -> dict[str, bytes]:
+    """Return the attributes, of an ACL without what the mode says as well."""
+    values = ((name, b64decode(value)) for name, value in state.xattrs)
+    return {name: acl.beyond_mode(value) if name == acl.ACCESS else value for name, value in values}
 
 
 def _rank(state: State) -> tuple[object, ...]:

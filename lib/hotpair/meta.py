@@ -35,9 +35,11 @@ def _give_special(at: Place, state: State) -> None:
     """The same for a FIFO or a device, which is not opened: a driver, or the other end, would notice."""
     fd = os.open(at.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at.fd)
     try:
-        if stat.S_IFMT(os.fstat(fd).st_mode) not in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK):
+        itself, found = f"/proc/self/fd/{fd}", os.fstat(fd)
+        if stat.S_IFMT(found.st_mode) not in (stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), at.name)
-        itself = f"/proc/self/fd/{fd}"
+        if (found.st_uid, found.st_gid) != (state.uid, state.gid):
+            os.chmod(itself, stat.S_IMODE(found.st_mode) & state.mode)
         _own(state, lambda uid, gid: os.chown(itself, uid, gid))
         os.chmod(itself, state.mode)
     finally:
@@ -45,19 +47,32 @@ def _give_special(at: Place, state: State) -> None:
 
 
 def give_fd(fd: int, state: State, carried: Carried = scan.CARRIED) -> None:
-    """The same for an open file or directory."""
+    """The same for an open file or directory. At no moment has anybody a right that he has in neither state."""
     state, shared, found = carried.local(state), carried.xattrs, os.fstat(fd)
-    if (found.st_uid, found.st_gid) != (state.uid, state.gid):  # before the mode: chown(2) clears set-uid bits
-        _own(state, lambda uid, gid: os.chown(fd, uid, gid))
     wanted = {name: b64decode(value) for name, value in state.xattrs if name.startswith(shared)}
-    for name in scan.xattrs(fd, shared):
-        if name not in wanted:
-            os.removexattr(fd, name)
+    gone = [name for name in scan.xattrs(fd, shared) if name not in wanted]
+    others = (found.st_uid, found.st_gid) != (state.uid, state.gid)
+    if others or acl.ACCESS in gone:
+        _narrow(fd, found, state.mode & (0o7700 if acl.ACCESS in wanted else 0o7777), shared)
+    if others:  # before the mode: chown(2) clears set-uid bits
+        _own(state, lambda uid, gid: os.chown(fd, uid, gid))
+    for name in gone:
+        os.removexattr(fd, name)
     for name, value in wanted.items():
         _set(fd, name, value)
     _give_mode(fd, state.mode, scan.own_acl(fd, shared))
     if state.kind == "file":
         os.utime(fd, ns=(state.mtime_ns, state.mtime_ns))
+
+
+def _narrow(fd: int, found: os.stat_result, mode: int, shared: tuple[str, ...]) -> None:
+    """Leave of the present rights those in a mode, for a new group is not to have what the old one had.
+
+    Nor is whom the next ACL denies to have what his group or all others have, nor the group what an ACL that goes
+    leaves as its rights: the mask.
+    """
+    own_acl = scan.own_acl(fd, shared)
+    _give_mode(fd, mode & acl.mode_without(own_acl, stat.S_IMODE(found.st_mode)), own_acl)
 
 
 def _give_mode(fd: int, mode: int, own_acl: bytes) -> None:
@@ -80,8 +95,13 @@ def keep_own(fd: int, live: int | None, shared: tuple[str, ...]) -> None:
 
 
 def _set(fd: int, name: str, value: bytes) -> None:
-    if not _has(fd, name, value):
+    if _has(fd, name, value):
+        return
+    try:
         os.setxattr(fd, name, value)
+    except OSError as error:  # a value that is refused (EINVAL) is no user's race, which the same word tells of
+        code = errno.ENOTSUP if error.errno == errno.EINVAL else error.errno
+        raise OSError(code, f"attribute {name} is not taken here: {error.strerror}") from error
 
 
 def _has(fd: int, name: str, value: bytes) -> bool:

@@ -45,6 +45,8 @@ def history(scope: Scope, live: str) -> list[Entry]:
         now = scan.look(live)[0]
     except scan.Unsettled:
         now = scope.archive.row(live).seen
+    except NotADirectoryError:  # a file stands where a directory above it was
+        now = None
     return [_entry(scope, live, 0, now), *(_entry(scope, live, g.number, g.state) for g in _kept(scope, live))]
 
 

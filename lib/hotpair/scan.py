@@ -165,12 +165,17 @@ def look(live: str, settle: float = 0.0, carried: Carried = CARRIED) -> tuple[St
         return None, None
 
 
-def state_of(at: beneath.Place, found: os.stat_result, settle: float = 0.0, carried: Carried = CARRIED) -> State:
-    """Return the state of what stands at a place, whose stat is `found`. Raises Unsettled."""
-    return carried.shared(_state_of(at, found, settle, carried))
+def state_of(
+    at: beneath.Place, found: os.stat_result, settle: float = 0.0, carried: Carried = CARRIED, digest: str = ""
+) -> State:
+    """Return the state of what stands at a place, whose stat is `found`. Raises Unsettled.
+
+    digest: of a file that need not be read, because its stat is that of a known content.
+    """
+    return carried.shared(_state_of(at, found, settle, carried, digest))
 
 
-def _state_of(at: beneath.Place, found: os.stat_result, settle: float, carried: Carried) -> State:
+def _state_of(at: beneath.Place, found: os.stat_result, settle: float, carried: Carried, digest: str) -> State:
     owner = found.st_uid, found.st_gid
     if stat.S_ISLNK(found.st_mode):
         return State("link", 0, 0, *owner, found.st_mtime_ns, os.readlink(at.name, dir_fd=at.fd), ())
@@ -187,8 +192,10 @@ def _state_of(at: beneath.Place, found: os.stat_result, settle: float, carried: 
         attributes = tuple((name, b64encode(os.getxattr(fd, name)).decode()) for name in xattrs(fd, carried.xattrs))
         if stat.S_ISDIR(found.st_mode):
             return State("directory", 0, mode, *owner, 0, "", attributes)
-        _settled(at.name, fd, settle)
-        state = State("file", found.st_size, mode, *owner, found.st_mtime_ns, digest_of(fd), attributes)
+        if not digest:
+            _settled(at.name, fd, settle)
+            digest = digest_of(fd)
+        state = State("file", found.st_size, mode, *owner, found.st_mtime_ns, digest, attributes)
         if quiet.of(os.fstat(fd)) != quiet.of(found):
             raise Unsettled(f"{at.name}: changed while it was read")
         return state

@@ -1,5 +1,6 @@
 """Settle a batch that was decided: apply each change, record what both now agree on, owe its commands."""
 
+import os
 import time
 from typing import Any
 
@@ -17,7 +18,8 @@ class Settlement:
 
     def __init__(self, scope: Scope, peer: str, emptying: bool) -> None:
         self.scope, self.peer, self.emptying = scope, peer, emptying
-        self.landed: list[tuple[Decided, int]] = []  # with the inode that was put there
+        self.landed: list[tuple[Decided, os.stat_result | None]] = []  # with the stat of what was put there
+        self.last: dict[tuple[int, int], os.stat_result] = {}  # of each inode: a further hard link moves its ctime
         self.new_folders = 0
 
     def settle(self, change: Decided, answer: dict[str, Any]) -> dict[str, Any]:
@@ -41,7 +43,7 @@ class Settlement:
             apply.make_parents(self.scope.files, change.path, self.scope.archive.agreed)
             if self.emptying and change.new is None and is_directory(change.here):
                 self._empty(change.path)
-            inode = apply.apply(self.scope.files, change)
+            put = apply.apply(self.scope.files, change)
         except Unsettled as error:
             return {"action": "busy", "why": str(error)}
         except exchange.Impossible as error:
@@ -54,7 +56,9 @@ class Settlement:
             return {"action": "failed", "why": str(error)}
         except (Fail, OSError) as error:
             return {"action": "failed", "why": str(error)}
-        self.landed.append((change, inode))
+        self.landed.append((change, put))
+        if put:
+            self.last[put.st_dev, put.st_ino] = put
         return {"action": "applied"}
 
     def _empty(self, directory: str) -> None:
@@ -91,10 +95,11 @@ class Settlement:
         if isinstance(self.scope.files, TreeSet):
             beneath.flush(self.scope.files.root)  # names before the word that they are agreed
         scan.tick(time.time_ns())
-        for change, inode in self.landed:
+        for change, put in self.landed:
             if change.source:
                 self._record_move(change)
-            self._record(change, apply.signature(self.scope.files, change, inode))
+            last = self.last[put.st_dev, put.st_ino] if put else None
+            self._record(change, apply.signature(self.scope.files, change, last))
         self.landed = []
 
     def _record(self, change: Decided, signature: str) -> None:

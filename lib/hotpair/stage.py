@@ -24,15 +24,16 @@ class Decided(NamedTuple):
     loser: beside.Loser | None = None  # `here`, where it loses a conflict and is to stand beside the winner
 
 
-def make(files: AnySet, change: Decided, swap: Place, at: Place) -> int:
-    """Make what shall be live, with its metadata already right, and return the inode of a file, 0 of anything else.
+def make(files: AnySet, change: Decided, swap: Place, at: Place) -> None:
+    """Make what shall be live, with its metadata already right.
 
     swap: where it is made, on the file system of `at`, which is where it shall go. Raises Unsettled, or OSError.
     """
     new = change.new
     assert new
     if change.twin:
-        return _link(files, change.twin, new, swap)
+        _link(files, change.twin, new, swap)
+        return
     if new.kind == "link":
         os.symlink(new.digest, swap.name, dir_fd=swap.fd)
     elif new.kind in scan.SPECIALS:
@@ -44,14 +45,13 @@ def make(files: AnySet, change: Decided, swap: Place, at: Place) -> int:
             beneath.rename(staged, swap)
     if new.kind not in ("file", "directory"):
         meta.give(swap, new, files.carried)
-        return 0
+        return
     fd = beneath.open_read(swap)
     try:
         _keep_own(files, change, fd, at)
         meta.give_fd(fd, new, files.carried)
         if new.kind == "file" and not isinstance(files, TreeSet):
             os.fsync(fd)
-        return os.fstat(fd).st_ino if new.kind == "file" else 0
     finally:
         os.close(fd)
 
@@ -77,11 +77,8 @@ def _keep_own(files: AnySet, change: Decided, fd: int, at: Place) -> None:
         os.close(live)
 
 
-def _link(files: AnySet, twin: str, state: State, at: Place) -> int:
-    """Make a hard link of a live file at a place of our own; return its inode.
-
-    Raises Unsettled unless what is linked is a file of this very state.
-    """
+def _link(files: AnySet, twin: str, state: State, at: Place) -> None:
+    """Make a hard link of a live file at a place of our own. Raises Unsettled unless it is of this very state."""
     with beneath.place(twin) as source:
         found = beneath.lstat(source)
         if found is None or scan.state_of(source, found, carried=files.carried) != state:
@@ -91,4 +88,3 @@ def _link(files: AnySet, twin: str, state: State, at: Place) -> int:
     if linked is None or (linked.st_dev, linked.st_ino) != (found.st_dev, found.st_ino):
         os.unlink(at.name, dir_fd=at.fd)
         raise Unsettled(f"{twin}: replaced while it was linked")
-    return found.st_ino

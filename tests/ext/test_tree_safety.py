@@ -210,6 +210,21 @@ def test_what_a_change_replaces_is_a_generation_on_the_peer_and_can_be_restored(
     assert alpha.text("/srv/data/d/f") == "version 4"
 
 
+def test_history_of_what_was_below_a_directory_that_is_a_file_by_now(tmp_path):
+    pair = Trees(tmp_path)
+    fill(pair.alpha, "d/f")
+    pair.sync()
+    pair.alpha.write("/srv/data/d/f", "newer")
+    pair.sync()
+    directory = pair.beta.live("/srv/data/d")
+    directory.rename(directory.with_name("e"))
+    directory.write_text("a file now")
+    found = pair.beta.json("history", "/srv/data/d/f")["contents"]
+    assert [(one["number"], one["kind"]) for one in found] == [(0, "absent"), (1, "file")]
+    said = pair.beta.hotpair("restore", "/srv/data/d/f", "1")
+    assert (said.code, "Not a directory" in said.err) == (75, True), said
+
+
 def test_peer_that_is_away_gets_each_path_once_and_no_content_is_lost_meanwhile(filled):
     alpha, beta = filled.nodes
     filled.cut()

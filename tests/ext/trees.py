@@ -1,9 +1,13 @@
 """Two nodes that share a tree, and an outsider's look at it."""
 
+import hashlib
 import os
 import stat
+import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.ext.twonodes import Node, Pair
 
@@ -68,3 +72,74 @@ def fill(node: Node, *names: str) -> None:
 def kept(node: Node, name: str = "*") -> set[str]:
     """Return the contents of the generations on a node, of files of some name."""
     return {path.read_text() for path in node.live("/srv/data/.hotpair/data.kept").rglob(name) if path.is_file()}
+
+
+# One end alone, in a process that is told what happens to it
+
+LIVE = "/srv/data/f"
+GIVE = f"""
+import os
+from hotpair import apply, config, run
+from hotpair.stage import Decided
+scope = run.scope(config.load(), "data")
+row = scope.archive.row({LIVE!r})
+
+def killed_after(real):
+    return lambda *words, **named: (real(*words, **named), os.kill(os.getpid(), 9))
+
+def give(**new):
+    apply.apply(scope.files, Decided({LIVE!r}, row.seen, row.seen._replace(**new), "", row.signature))
+"""
+
+
+RECEIVE = (
+    GIVE
+    + """
+import subprocess
+from hotpair import archive, scan, settle
+
+reads = []
+real = scan.digest_of
+scan.digest_of = lambda fd, *more: (reads.append(fd), real(fd, *more))[1]
+
+def stage(name, content):
+    place = apply.stage_directory(scope.files, name) + "/staged-" + name.rpartition("/")[2]
+    os.close(apply.open_inbox(scope.files))
+    with open(os.environ["HOTPAIR_ROOT"] + place, "wb") as out:
+        out.write(content)
+    return place
+
+def receive(changes, between):
+    with archive.transaction(scope.archive.db):
+        settlement = settle.Settlement(scope, "alpha", False)
+        for change in changes:
+            verdict = settlement.settle(change, {"action": "take"})
+            print(verdict["action"], verdict["why"])
+        reads.clear()
+        between()
+        settlement.record()
+        print(len(reads), "read")
+"""
+)
+
+
+def killed(node: Node, code: str) -> None:
+    """Have a node run some lines of GIVE that end in kill -9."""
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        node.python(GIVE + code)
+    assert caught.value.returncode == -9
+
+
+def received(node: Node, changes: str, between: str = "pass", first: str = "") -> str:
+    """Have a node put what a peer sends, and something done before it is recorded; return what it prints.
+
+    That is the verdicts, and how many files are read for the record.
+    """
+    return node.python(f"""{RECEIVE}
+live = {str(node.live(LIVE))!r}
+def between():
+    {between}
+state = scan.State("file", 1, 0o644, 0, 0, {10**18}, {hashlib.blake2b(b"f", digest_size=32).hexdigest()!r}, ())
+{first}
+receive([{changes}], between)
+""")

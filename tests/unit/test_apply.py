@@ -35,6 +35,19 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "srv/d/f"
 
 
+@pytest.fixture
+def no_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system whose renameat2(2) takes no flags, as NFS and many of FUSE."""
+    real = beneath.rename
+
+    def rename(source: beneath.Place, target: beneath.Place, flags: int = 0) -> None:
+        if flags:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), source.name)
+        real(source, target)
+
+    monkeypatch.setattr(beneath, "rename", rename)
+
+
 class Thing(NamedTuple):
     """What stands at a path: "file", "link", "directory" or "nothing", and what it holds."""
 
@@ -143,6 +156,24 @@ def test_what_was_decided_is_live_and_what_it_replaced_is_kept(live: Path, old: 
     assert apply.signature(FILES, change) in ("", quiet.signature(str(live)))
 
 
+@pytest.mark.parametrize("new", EVERY)
+@pytest.mark.parametrize("old", ["a file", "a link", "a directory", "nothing"])
+def test_what_was_decided_is_live_and_what_it_replaced_is_kept_without_exchange(
+    live: Path, no_flags: None, old: str, new: str
+) -> None:
+    test_what_was_decided_is_live_and_what_it_replaced_is_kept(live, old, new)
+
+
+def test_without_exchange_and_hard_links_a_file_of_which_there_is_a_copy_is_replaced(
+    live: Path, no_flags: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    test_what_was_decided_is_live_and_what_it_replaced_is_kept(live, "a file", "a new file")
+
+
 @pytest.mark.parametrize("old", [FILE, LINK], ids=["a file", "a link"])
 @pytest.mark.parametrize("new", [NOTHING, NEW_FILE, NEW_LINK, FOLDER], ids=lambda thing: thing.kind)
 def test_what_was_never_kept_is_kept_before_it_goes(live: Path, old: Thing, new: Thing) -> None:
@@ -154,8 +185,13 @@ def test_what_was_never_kept_is_kept_before_it_goes(live: Path, old: Thing, new:
     assert old in kept()
 
 
+@pytest.mark.parametrize("file_system", ["any", "no_flags"])
 @pytest.mark.parametrize("new", [NOTHING, NEW_FILE, NEW_LINK], ids=["nothing", "a file", "a link"])
-def test_a_directory_that_is_not_empty_is_never_removed(live: Path, new: Thing) -> None:
+def test_a_directory_that_is_not_empty_is_never_removed(
+    live: Path, request: pytest.FixtureRequest, new: Thing, file_system: str
+) -> None:
+    if file_system == "no_flags":
+        request.getfixturevalue("no_flags")
     FULL.make(live)
     (live / "entry").write_text("nobody's set has this")
     for _ in range(2):
@@ -189,6 +225,28 @@ def test_a_file_that_is_read_meanwhile_is_replaced(live: Path) -> None:
         apply.apply(FILES, decided(NEW_FILE))
         assert reader.read() == OLD
     assert see(live) == NEW_FILE
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize("new", [NEW_FILE, FILE], ids=["content", "metadata"])
+def test_an_attribute_that_the_file_system_refuses_is_named_and_nothing_is_changed(
+    live: Path, monkeypatch: pytest.MonkeyPatch, new: Thing, code: int
+) -> None:
+    FILE.make(live)
+    live.chmod(0o604)
+    change = decided(new)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    for _ in range(2):
+        with pytest.raises(OSError, match=f"user.note is not taken here: {os.strerror(code)}"):
+            apply.apply(FILES, change)
+        assert scan.look(LIVE)[0] == change.here
+        assert kept() == {FILE}
+        assert [name for name in inbox(live) if name != "staged"] == []
+        change = decided(new)
 
 
 # With a user between any two steps
@@ -271,7 +329,7 @@ STEPS = [
     *((beneath, name) for name in ("rename", "lstat", "hold_lease", "lease_broken", "inbox", "open_read")),
     *((meta, name) for name in ("give", "give_fd")),
     *((scan, name) for name in ("state_of", "digest_of")),
-    *((os, name) for name in ("fsync", "unlink", "rmdir", "symlink", "mkdir")),
+    *((os, name) for name in ("fsync", "link", "unlink", "rmdir", "symlink", "mkdir")),
 ]
 
 
@@ -414,6 +472,19 @@ def test_a_user_between_any_two_pairs_of_steps_loses_nothing(live: Path, what: s
         if wrong:
             broken.append(f"steps {[(at, one.__name__) for at, one in does]}: {wrong}")
     assert broken == []
+
+
+@pytest.mark.parametrize("does", USER_DOES, ids=lambda does: does.__name__.replace("_", "-"))
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_user_between_any_two_steps_loses_nothing_without_exchange_but_just_before_the_rename(
+    live: Path, no_flags: None, what: str, does: Callable[[Path], Thing]
+) -> None:
+    old, new = CHANGES[what]
+    steps, alone = race(live, old, new, [])
+    assert alone == ""
+    found = [(at, race(live, old, new, [(at, does)])[1]) for at in range(steps)]
+    replaces = what in ("put", "link", "unlink") and does in (replace, remove_and_write, make_link)
+    assert len([at for at, wrong in found if wrong]) <= replaces, [wrong for _, wrong in found if wrong]
 
 
 # With a user in a tight loop
@@ -575,10 +646,19 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_a_crash_at_any_step_leaves_one_whole_content_and_loses_none(
-    live: Path, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
+def test_a_crash_at_any_step_leaves_one_whole_content_and_loses_none(live: Path, what: str) -> None:
     old, new = CHANGES[what]
+    crash_at_any_step(live, old, new, (old, new))
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_crash_at_any_step_loses_no_content_without_exchange(live: Path, no_flags: None, what: str) -> None:
+    old, new = CHANGES[what]
+    absent = (NOTHING,) if FOLDER in (old, new) else ()  # a directory cannot take a file's place in one step
+    crash_at_any_step(live, old, new, (old, new, *absent))
+
+
+def crash_at_any_step(live: Path, old: Thing, new: Thing, leaves: tuple[Thing, ...]) -> None:
     steps, _ = race(live, old, new, [])
     for at in range(steps):
         race(live, NOTHING, NOTHING, [])  # a clean start
@@ -590,7 +670,7 @@ def test_a_crash_at_any_step_leaves_one_whole_content_and_loses_none(
             with suppress(Killed):
                 apply.apply(FILES, change)
             assert killer.steps
-        assert see(live) in (old, new) or (see(live) == NOTHING and NOTHING in (old, new)), f"step {at}: {see(live)}"
+        assert see(live) in leaves, f"step {at}: {see(live)}"
         apply.apply(FILES, decided(new))
         assert see(live) == new, f"step {at}"
         wanted = {thing for thing in (old, new) if thing.kind in ("file", "link")}

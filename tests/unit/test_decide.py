@@ -1,9 +1,13 @@
 """What becomes of a proposed change: the table of cases, and what holds for every case there can be."""
 
+import struct
+from base64 import b64encode
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hotpair import acl
 from hotpair.decide import Answer, decide, win
 from hotpair.scan import State
 
@@ -15,6 +19,14 @@ THEIRS = BASE._replace(digest="theirs", mtime_ns=300)
 CHMOD = BASE._replace(mode=0o600, mtime_ns=900)
 DIRECTORY = State("directory", 0, 0o755, 0, 0, 0, "", ())
 LINK = State("link", 0, 0, 0, 0, 150, "target", ())
+
+
+def acl_of(group: int, mask: int, user: int = 1234) -> tuple[tuple[str, str], ...]:
+    """Return the attribute of a file whose ACL lets its owner and this user read and write."""
+    entries = (0x01, 6, -1), (0x02, 6, user), (0x04, group, -1), (0x10, mask, -1), (0x20, 0, -1)
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    return ((acl.ACCESS, b64encode(packed).decode()),)
+
 
 HAVE, TAKE, LOST, HELD = (Answer(word) for word in ("have", "take", "lost", "held"))
 TAKE_OF_TWO, LOST_OF_TWO, HELD_OF_TWO = (Answer(word, conflict=True) for word in ("take", "lost", "held"))
@@ -110,17 +122,82 @@ def test_the_table_of_cases_where_one_node_is_the_source(
     assert decide(base, there, here, agreed, False, prefer, NODES, source) == answer
 
 
+HALVES = [  # base, half, whole
+    pytest.param(BASE, BASE._replace(uid=7), BASE._replace(uid=7, mode=0o600), id="owner given, mode not"),
+    pytest.param(
+        BASE, BASE._replace(mode=0o600), BASE._replace(uid=7, mode=0o600), id="mode narrowed, owner not given"
+    ),
+    pytest.param(BASE, BASE._replace(mode=0o644, gid=7), BASE._replace(mode=0o666, gid=7), id="mode not widened yet"),
+    pytest.param(BASE, BASE._replace(mode=0o600), BASE._replace(mode=0o620, uid=7), id="some bits taken, none given"),
+    pytest.param(BASE, BASE._replace(mode=0o600), CHMOD, id="time not given"),
+    pytest.param(
+        *(BASE._replace(mode=0o4755), BASE._replace(mode=0o755, uid=7), BASE._replace(mode=0o4755, uid=7)),
+        id="set-id bit taken by chown",
+    ),
+    pytest.param(
+        *(BASE, BASE._replace(uid=7), BASE._replace(uid=7, xattrs=(("user.a", "eA=="),))), id="attribute not given"
+    ),
+    pytest.param(
+        BASE._replace(mode=0o664, xattrs=acl_of(6, 6)),
+        BASE._replace(mode=0o600, gid=7, xattrs=acl_of(6, 0)),
+        BASE._replace(mode=0o664, gid=7, xattrs=acl_of(0, 6, 4321)),
+        id="ACL narrowed, the other not given",
+    ),
+    pytest.param(
+        BASE._replace(mode=0o660, xattrs=acl_of(6, 6)),
+        BASE._replace(mode=0o640, xattrs=acl_of(6, 4)),
+        BASE._replace(mode=0o640),
+        id="ACL narrowed, and not removed",
+    ),
+    pytest.param(*(DIRECTORY, DIRECTORY._replace(uid=7), DIRECTORY._replace(uid=7, mode=0o700)), id="of a directory"),
+    pytest.param(LINK, LINK._replace(uid=7), LINK._replace(uid=7, mtime_ns=900), id="of a link"),
+]
+
+
+@pytest.mark.parametrize("prefer", ["newest", "here", "there"])
+@pytest.mark.parametrize("base, half, whole", HALVES)
+def test_what_a_crash_left_half_given_loses_to_the_whole_of_it(
+    base: State, half: State, whole: State, prefer: str
+) -> None:
+    assert decide(base, whole, half, base, False, prefer, NODES) == TAKE_OF_TWO
+    assert decide(base, half, whole, base, False, prefer, NODES) == LOST_OF_TWO
+    assert decide(base, whole, half, base, False, "hold", NODES) == HELD_OF_TWO
+
+
+NO_HALVES = [  # base, changed here, changed there
+    pytest.param(BASE, BASE._replace(mode=0o600), BASE._replace(mode=0o666), id="a right that both others have"),
+    pytest.param(BASE, BASE._replace(mode=0o666), BASE._replace(mode=0o600), id="a right that neither has"),
+    pytest.param(BASE, BASE._replace(uid=7), BASE._replace(uid=8), id="another owner"),
+    pytest.param(BASE, BASE._replace(mtime_ns=200), BASE._replace(mtime_ns=300), id="another time"),
+    pytest.param(
+        *(BASE._replace(xattrs=acl_of(6, 6)), BASE._replace(xattrs=()), BASE._replace(uid=7, xattrs=acl_of(6, 6))),
+        id="an ACL that both others have",
+    ),
+    pytest.param(
+        *(BASE._replace(xattrs=(("system.posix_acl_access", "eA=="),)), BASE._replace(uid=7), BASE._replace(uid=8)),
+        id="an ACL that is none",
+    ),
+    pytest.param(None, BASE, BASE._replace(uid=7), id="nothing agreed on"),
+]
+
+
+@pytest.mark.parametrize("base, here, there", NO_HALVES)
+def test_two_changes_of_metadata_are_decided_as_preferred(base: State | None, here: State, there: State) -> None:
+    assert decide(base, there, here, base, False, "here", NODES) == LOST_OF_TWO
+    assert decide(base, there, here, base, False, "there", NODES) == TAKE_OF_TWO
+
+
 # Few values, so that states meet often in some fields and differ in others.
 states = st.builds(
     State,
     kind=st.sampled_from(["file", "link", "directory"]),
     size=st.sampled_from([3, 4]),
-    mode=st.sampled_from([0o600, 0o644]),
+    mode=st.sampled_from([0o600, 0o644, 0o4600]),
     uid=st.sampled_from([0, 1]),
     gid=st.just(0),
     mtime_ns=st.integers(0, 2),
     digest=st.sampled_from(["a", "b", "c"]),
-    xattrs=st.sampled_from([(), (("user.a", "eA=="),)]),
+    xattrs=st.sampled_from([(), (("user.a", "eA=="),), acl_of(6, 6), acl_of(6, 0)]),
 )
 maybe = st.none() | states
 prefers = st.sampled_from(["newest", "hold", "alpha", "beta"])
