@@ -213,12 +213,12 @@ def receive_large(wire: Wire, files: AnySet, inbox: str, old: list[tuple[str, st
 
 @contextmanager
 def _writable(inbox: str) -> Iterator[int]:
-    """Yield a descriptor of an inbox in which a file can be made: of one in which none can rsync tells no more."""
+    """Yield a descriptor of an inbox in which something can be made: where nothing can, rsync does not say why."""
     fd = descend.open_directory(inbox)
     try:
         probe = f"probe-{os.getpid()}"
-        os.close(os.open(probe, _NEW, 0o600, dir_fd=fd))
-        os.unlink(probe, dir_fd=fd)
+        os.mkdir(probe, 0o700, dir_fd=fd)
+        os.rmdir(probe, dir_fd=fd)
         yield fd
     finally:
         os.close(fd)

@@ -307,7 +307,7 @@ def test_a_pattern_of_any_bytes_owes_and_runs(node: Node) -> None:
 
 
 def test_only_a_line_that_says_sh_meets_a_shell(node: Node) -> None:
-    node.syncr("[/etc/a]\nrun =\n    touch OUT/a;id OUT/$HOME\n    sh: touch OUT/b; touch OUT/c\n")
+    node.syncr("[/etc/a]\nrun =\n    touch OUT/a';id' OUT/$HOME\n    sh: touch OUT/b; touch OUT/c\n")
     (node.root / "out").joinpath("a;id").touch()
     node.owe("/etc/a")
     tasks.run_due(node.db)
