@@ -156,9 +156,7 @@ def _as_decided(files: AnySet, change: Decided, at: Place, found: os.stat_result
     if isinstance(files, TreeSet) and change.here.kind == "file" and change.signature:
         known = change.signature.split(" ")[:4]  # without the ctime, which the link moves that is rsync's basis
         if known == quiet.of(found).split(" ")[:4]:
-            owner = files.carried.owners.of(found.st_uid, found.st_gid)
-            if (change.here.mode, change.here.uid, change.here.gid) == (stat.S_IMODE(found.st_mode), *owner):
-                return True
+            return _as_given(files, at, found, change.here)
     return scan.state_of(at, found, carried=files.carried) == change.here
 
 

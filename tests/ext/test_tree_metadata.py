@@ -56,3 +56,18 @@ def test_what_was_put_and_left_alone_is_not_read_again_hard_links_neither(tmp_pa
     said = received(pair.beta, f"Decided({LIVE!r}, None, state, stage({LIVE!r}, b'f')), {links}")
     assert said.split() == ["applied"] * 4 + ["0", "read"]
     assert pair.beta.live(LIVE).stat().st_nlink == 4
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give a file to another")
+@pytest.mark.parametrize("what", ["mode", "owner", "ACL that leaves the mode", "attribute"])
+def test_what_another_program_changes_between_decision_and_exchange_is_not_written_over(tmp_path, what):
+    pair = Trees(tmp_path)
+    fill(pair.alpha, "f")
+    pair.sync()
+    decided = f"row = scope.archive.row({LIVE!r}); {MEANWHILE[what]}"
+    change = f"Decided({LIVE!r}, row.seen, state, stage({LIVE!r}, b'f'), row.signature)"
+    assert received(pair.beta, change, first=f"state = state._replace(mtime_ns={2 * 10**18}); {decided}").startswith(
+        "busy"
+    )
+    assert pair.beta.text(LIVE) == "f"
+    pair.sync(pair.beta)
