@@ -49,6 +49,7 @@ class Judgement:
 
     def __init__(self, scope: Scope, peer: str, aside: bool, others: dict[str, Pending]) -> None:
         self.scope, self.peer, self.aside, self.others = scope, peer, aside, others
+        self.asked: dict[int, int] = {}  # bytes of contents that are asked for, by the device they go to
         self.above: dict[str, bool] = {}  # directories that hold proposed paths, and whether the way to them is blocked
 
     def decide(self, change: Change) -> Pending:
@@ -162,12 +163,14 @@ class Judgement:
         """Make the inbox and return "want", or "failed" when the content would not fit or has no place."""
         try:
             inbox = apply.inbox_of(self.scope.files, path, self.aside)
-            disk = os.fstatvfs(inbox)
+            disk, device = os.fstatvfs(inbox), os.fstat(inbox).st_dev
             os.close(inbox)
         except OSError as error:
             return {"action": "failed", "why": f"no inbox beside {path}: {error.strerror}"}
-        if disk.f_bavail * disk.f_frsize < new.size + SPARE:
+        asked = self.asked.get(device, 0) + new.size
+        if disk.f_bavail * disk.f_frsize < asked + SPARE:
             return {"action": "failed", "why": f"disk full: {new.size} bytes do not fit beside {path}"}
+        self.asked[device] = asked
         return {"action": "want"}
 
 

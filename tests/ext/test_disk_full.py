@@ -108,6 +108,21 @@ def test_a_content_that_does_not_fit_on_the_peer_waits(pair: Pair, leave: int) -
     assert "one\n" in contents(pair)
 
 
+def test_contents_that_fit_one_by_one_and_not_together_hold_up_no_delete(pair: Pair) -> None:
+    alpha, beta = pair.nodes
+    for node in pair.nodes:
+        node.configure("[files demo]\npaths = /srv/*.conf\n")
+    pair.agree("/srv/goes.conf", "goes\n")
+    fill(beta, (16 << 20) + 2 * LARGE + (LARGE >> 1))
+    for name in ("c", "d", "e"):
+        alpha.write(f"/srv/{name}.conf", name * LARGE)
+    alpha.live("/srv/goes.conf").unlink()
+    assert alpha.sweep().code == os.EX_TEMPFAIL
+    assert not beta.live("/srv/goes.conf").exists()
+    assert sorted(path.name for path in beta.live("/srv").glob("[cde].conf")) == ["c.conf", "d.conf"]
+    assert "e.conf: failed" in alpha.hotpair("status").out
+
+
 def link(live: Path) -> None:
     live.unlink()
     live.symlink_to("b.txt")
