@@ -116,13 +116,14 @@ class Trees(Users):
             until = time.monotonic() + source.random() * MOMENTS
             while time.monotonic() < until:
                 self.whole()
-            known, standing = set(self.noticed), self.standing(node, None)
+            known, before = set(self.noticed), self.places(node)
             self.act(node, source)
-            fleeting.update(standing - self.standing(node, None) - known)
+            after = self.places(node)
+            fleeting.update({wrote for path, wrote in before.items() if after.get(path) != wrote} - known)
 
         arguments = ["data", "0"] if program == "syncr" else ["--force"]
         self.program(self.nodes[runs], program, arguments, meanwhile=act)
-        self.noticed -= fleeting  # gone before the run could see it, perhaps
+        self.noticed -= fleeting  # gone, or moved to where the run had looked, before it could see it, perhaps
         self.faults += 1
         self.after()
 
@@ -140,13 +141,12 @@ class Trees(Users):
             had.update(thing.wrote for path, thing in found.items() if COPY in path)
         return found
 
+    def places(self, node: Node) -> dict[str, Wrote]:
+        """Return what is live on a node, and where."""
+        return {path: thing.wrote for path, thing in self.look(node).items() if thing.kind != "directory"}
+
     def standing(self, node: Node, folder: str | None) -> set[Wrote]:
-        found = self.look(node)
-        return {
-            thing.wrote
-            for path, thing in found.items()
-            if thing.kind != "directory" and (folder is None or path.rpartition("/")[0] == folder)
-        }
+        return {w for path, w in self.places(node).items() if folder is None or path.rpartition("/")[0] == folder}
 
     def whole(self) -> None:
         """P2: every path holds one content that a user wrote somewhere in the tree."""
