@@ -64,9 +64,9 @@ def next_look(scope: Scope, found: Survey, moving: Iterable[Change], events: Ite
     folders = marked(scope, events) if events else set()
     if folders is None:
         return None
-    folders |= {path.rpartition("/")[0] for path in found.unsettled}
+    seen = [*found.unsettled, *(change.path for change in moving)]
+    folders |= {tree.nearest(scope.files, path.rpartition("/")[0]) for path in seen}  # it may have been moved away
     for change in moving:
-        folders.add(change.path.rpartition("/")[0])
         if change.source:  # what is below was not looked at until it was agreed where it is
             folders |= {change.source.rpartition("/")[0], change.path}
             folders |= {path.rpartition("/")[0] for path in scope.archive.below(change.path)}

@@ -73,10 +73,14 @@ def _look_anew(scope: Scope, tree: TreeSet) -> None:
 
 def _top(scope: Scope, tree: TreeSet) -> str:
     """Return the folder where a look at the whole begins: the root, or what a person asked about."""
-    top = scope.below or tree.root
-    while top != tree.root and not _is_folder(top):
-        top = top.rpartition("/")[0]
-    return top
+    return nearest(tree, scope.below or tree.root)
+
+
+def nearest(tree: TreeSet, folder: str) -> str:
+    """Return a folder, or what is left of the way to it."""
+    while folder != tree.root and not _is_folder(folder):
+        folder = folder.rpartition("/")[0]
+    return folder
 
 
 def _is_folder(live: str) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hotpair import folder
+from hotpair import folder, send
+from hotpair.cmd import syncr
 from tests.ext.trees import SETS, Trees, fill, kept
 from tests.ext.twonodes import Node
 
@@ -132,3 +133,24 @@ def test_directory_is_moved_to_a_path_whose_delete_the_peer_has_still_to_hear_of
     filled.mend()
     filled.sync()
     assert filled.beta.text("/srv/data/stays/f") == "d/f"
+
+
+def test_edit_in_a_directory_that_moves_away_before_it_is_sent_is_found_and_sent_from_where_it_is(filled, monkeypatch):
+    """Nobody tells of the move: its event may be lost, or come when the run is over."""
+    monkeypatch.setenv("HOTPAIR_ROOT", str(filled.alpha.root))
+    fill(filled.alpha, "x/y/z/f")
+    filled.sync()
+    filled.alpha.write("/srv/data/x/y/z/f", "edited")
+    attempts, real = [], send.send
+
+    def after_a_move(*words: object) -> send.Outcome:
+        attempts.append(words)
+        if len(attempts) == 1:
+            move(filled.alpha, "x", "moved")
+        return real(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(send, "send", after_a_move)
+    assert syncr.main(["data", folder.watch_id("/srv/data/x/y/z")]) == 0
+    assert filled.beta.text("/srv/data/moved/y/z/f") == "edited"
+    assert filled.equal()
+    assert len(attempts) < 10
