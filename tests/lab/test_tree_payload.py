@@ -23,39 +23,6 @@ def test_rename_of_a_thousand_files_sends_no_payload(two):
     assert two.sent() - before < 200_000, "two million bytes were moved"
 
 
-BEFORE = """
-mkdir -p -m 700 .hotpair/data; mkdir many-$N files-$N
-for i in $(seq 1000); do head -c 2000 /dev/urandom >many-$N/$i; done
-for i in $(seq 30); do echo $N $i >files-$N/$i; done
-"""
-AT_ONCE = """
-mv many-$N renamed-$N
-for i in $(seq 10); do echo edited >>files-$N/$i; echo $N >files-$N/new$i; [ $i = 10 ] || rm files-$N/2$i; done
-chmod 640 files-$N/11; chown 65534:65534 files-$N/12; touch -d @1e9 files-$N/13
-setfacl -m u:65534:rw files-$N/14; setfattr -n user.origin -v $N files-$N/15; mv files-$N/16 files-$N/moved
-mkdir nested-$N; cd nested-$N; for i in $(seq 999); do mkdir n; cd n; done; echo deep $N >f
-"""
-
-
-def test_whatever_both_nodes_do_at_once_ends_equal_and_only_new_contents_cross(two):
-    nodes = (two.alpha, two.beta)
-    assert [node.run(f"cd {ROOT}; N={node.name}; {BEFORE}") for node in nodes] == [(0, "")] * 2
-    assert two.becomes_equal(60)
-    assert [node.run("psync data")[0] for node in nodes] == [0, 0]
-    counts = [Contents(node.place(f"{ROOT}/.hotpair/data")) for node in nodes]
-    working = [node.start(f"cd {ROOT}; N={node.name}; {AT_ONCE}") for node in nodes]
-    assert [process.wait(60) for process in working] == [0, 0]
-    assert two.becomes_equal(90)
-    assert [one.arrived() for one in counts] == [21, 21]  # ten edited, ten new, one at the bottom
-    for one in counts:
-        one.close()
-    found = tree_of(Path(two.alpha.place(ROOT)))
-    for name in ("alpha", "beta"):
-        assert f"renamed-{name}/1000" in found and f"files-{name}/21" not in found
-        assert f"nested-{name}/" + "n/" * 999 + "f" in found
-    assert two.beta.run("psync data", 180)[0] == 0  # each path is walked down from the root
-
-
 def test_small_files_cross_both_ways_while_a_large_one_is_under_way(two, slow_link, large):
     inbox, arrived = Path(two.beta.place(f"{ROOT}/.hotpair/data.large")), Path(two.beta.place(f"{ROOT}/large"))
     assert wait_until(lambda: inbox.is_dir() and any(inbox.iterdir()), WITHIN, 0.02)
@@ -163,6 +130,42 @@ def test_first_pairing_adopts_what_is_equal_copies_what_is_one_sided_and_deletes
         one.close()
     for node in (two.alpha, two.beta):
         assert node.run("sed -i '/^.tree many/,$d' /etc/hotpair/hotpair.ini; hotpair tables >/dev/null")[0] == 0
+
+
+BEFORE = """
+mkdir -p -m 700 .hotpair/data; mkdir many-$N files-$N
+for i in $(seq 1000); do head -c 2000 /dev/urandom >many-$N/$i; done
+for i in $(seq 30); do echo $N $i >files-$N/$i; done
+"""
+AT_ONCE = """
+mv many-$N renamed-$N
+for i in $(seq 10); do echo edited >>files-$N/$i; echo $N >files-$N/new$i; [ $i = 10 ] || rm files-$N/2$i; done
+chmod 640 files-$N/11; chown 65534:65534 files-$N/12; touch -d @1e9 files-$N/13
+setfacl -m u:65534:rw files-$N/14; setfattr -n user.origin -v $N files-$N/15; mv files-$N/16 files-$N/moved
+mkdir nested-$N; cd nested-$N; for i in $(seq $D); do mkdir n; cd n; done; echo deep $N >f
+"""
+
+
+DEPTH = {"alpha": 999 if LONG else 99, "beta": 999}  # a path is walked down from the root: a deep tree takes its time
+
+
+def test_whatever_both_nodes_do_at_once_ends_equal_and_only_new_contents_cross(two):
+    nodes = (two.alpha, two.beta)
+    assert [node.run(f"cd {ROOT}; N={node.name}; {BEFORE}") for node in nodes] == [(0, "")] * 2
+    assert two.becomes_equal(60)
+    assert [node.run("psync data")[0] for node in nodes] == [0, 0]
+    counts = [Contents(node.place(f"{ROOT}/.hotpair/data")) for node in nodes]
+    working = [node.start(f"cd {ROOT}; N={node.name} D={DEPTH[node.name]}; {AT_ONCE}") for node in nodes]
+    assert [process.wait(60) for process in working] == [0, 0]
+    assert two.becomes_equal(400 if LONG else 120)
+    assert [one.arrived() for one in counts] == [21, 21]  # ten edited, ten new, one at the bottom
+    for one in counts:
+        one.close()
+    found = tree_of(Path(two.alpha.place(ROOT)))
+    for name in ("alpha", "beta"):
+        assert f"renamed-{name}/1000" in found and f"files-{name}/21" not in found
+        assert f"nested-{name}/" + "n/" * DEPTH[name] + "f" in found
+    assert two.beta.run("psync data", 180)[0] == 0  # each path is walked down from the root
 
 
 @pytest.fixture
