@@ -76,8 +76,8 @@ def check_path(section: ini.Section, path: str, key: str) -> None:
         section.problem(f"{path!r} is not a plain path", remedy, key, path)
     elif paths.INBOX in parts or any(globs.meet(path, own) or _below(parts, own) for own in OWN):
         section.problem(f"{path!r} is hotpair's own, of this node alone", "leave it out", key, path)
-    elif key == "paths" and (odd := next((odd for odd in ODD if re.search(odd, path)), "")):
-        section.problem(f"{path!r} {ODD[odd]}", "write one path a line", key, path)
+    elif key == "paths" and (odd := next((why for odd, why in ODD.items() if re.search(odd, path)), "")):
+        section.problem(f"{path!r} {odd}", "write one path a line", key, path)
     else:
         _check_links(section, path, key)
 

@@ -30,10 +30,10 @@ def begin(archive: Archive) -> float:
     return number
 
 
-def forgotten(archive: Archive, told: Any) -> bool:
+def forgotten(archive: Archive, numbers: Any) -> bool:
     """Say whether a peer that tells these numbers has forgotten what it last proposed to us."""
     last = archive.fact(LAST)
-    return bool(last) and isinstance(told, list) and last not in told
+    return bool(last) and isinstance(numbers, list) and last not in numbers
 
 
 def heard(scope: Scope, peer: str, forgotten: bool, number: Any) -> None:

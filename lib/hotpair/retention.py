@@ -112,8 +112,9 @@ def _of_tree(files: TreeSet) -> Iterator[Kept]:
         try:
             with os.scandir(fd) as entries:
                 for entry in entries:
-                    found = _stat(f"{folder}/{entry.name}")
-                    if found is None:  # it has another number by now
+                    try:
+                        found = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:  # it has another number by now
                         continue
                     number, _, below = f"{folder}/{entry.name}"[len(top) + 1 :].partition("/")
                     if stat.S_ISDIR(found.st_mode):
