@@ -9,6 +9,7 @@ import os
 
 from hotpair import paths
 
+MISSED = "missed"  # the mark that says that incrond was blind: all of the set is to be looked at
 CANARY = "canary"  # begins the name of the watch that measures whether events arrive
 
 

@@ -30,7 +30,6 @@ from hotpair.detect import Change, Scope, Survey
 from hotpair.exits import Later, Refused
 
 PATIENCE = 5.0  # seconds a run waits for files that move; then cron's minute job looks again
-MISSED = "missed"  # the mark that says that incrond was blind
 BLIND = 3.0  # seconds that incrond is given to watch again after a mkdir, which blinds it for one
 PAUSE = 0.02  # seconds between two looks at files that move
 ROUNDS = 5  # comparisons until a sweep says that the nodes do not come to rest
@@ -90,7 +89,7 @@ def unless_under_way(scope: Scope, force: bool = False) -> int | None:
 
 def after_blindness(scope: Scope) -> None:
     """Look at all of a tree once incrond watches again, after directories came from the peer or in a sweep."""
-    marks.add(scope.files.name, MISSED)
+    marks.add(scope.files.name, marks.MISSED)
     unless_under_way(scope)
     large.carry(scope)
 
@@ -117,8 +116,8 @@ def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]
     """Look and send until nothing moves, no storm lasts, and incrond watches what is there."""
     name, absences, deadline = scope.files.name, dict[str, float](), time.monotonic() + PATIENCE
     marks.take(name)
-    claimed, unwatched = marks.claimed(name), 0
-    blind, folders = MISSED in claimed, survey.marked(scope, claimed)
+    claimed, unwatched, watched = marks.claimed(name), 0, True
+    blind, folders = marks.MISSED in claimed, survey.marked(scope, claimed)
     while True:
         began = time.monotonic()
         found = survey.survey(scope, absences, folders)
@@ -132,19 +131,19 @@ def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]
         if not calm:
             deadline = time.monotonic() + PATIENCE  # a storm tries nobody's patience
         elif blind and not again:  # what incrond did not see while it was blind
-            storm.rearm(name, BLIND)
+            watched = storm.rearm(name, BLIND) or marks.MISSED in claimed
             blind = calm = False
         elif not again or time.monotonic() > deadline:
             break
         time.sleep(PAUSE if again else 0)
         events = marks.take(name)
         folders = survey.next_look(scope, found, wanted if outcome.again else [], events) if calm else None
-    if blind:
-        marks.claim(name, MISSED)  # for the minute job: a run at once would be out of patience as this one is
-    if again or outcome.waiting or len(wanted) < len(ours) or found.later:
-        return os.EX_TEMPFAIL
-    marks.done(name)
-    return os.EX_OK
+    left = again or outcome.waiting or len(wanted) < len(ours) or bool(found.later)
+    if not left:
+        marks.done(name)
+    if blind or not watched:  # for the minute job: a run at once would be out of patience as this one is
+        marks.claim(name, marks.MISSED)
+    return os.EX_TEMPFAIL if left else os.EX_OK
 
 
 def _send(scope: Scope, wanted: list[Change], force: bool, ahead: subprocess.Popen[bytes] | None) -> send.Outcome:
@@ -236,7 +235,7 @@ def _settled_survey(scope: Scope, absences: dict[str, float]) -> Survey:
         began = time.monotonic()
         found = survey.survey(scope, absences)
         if watch.follow(scope.files, found.new_folders):
-            marks.add(scope.files.name, MISSED)  # looked at by the run that follows
+            marks.add(scope.files.name, marks.MISSED)  # looked at by the run that follows
         if not found.unsettled or time.monotonic() > deadline:
             return found
         time.sleep(max(PAUSE, time.monotonic() - began, detect.rest(absences)))

@@ -118,17 +118,16 @@ def switch_on(set_name: str) -> None:
     marks.add(set_name, "storm")
 
 
-def rearm(set_name: str, seconds: float) -> None:
-    """Wait until the trigger answers, so many seconds; start incrond again if it has ended.
+def rearm(set_name: str, seconds: float) -> bool:
+    """Wait until the trigger answers, so many seconds; start incrond again if it has ended. Returns whether it answers.
 
     It does when it lets go of a table whose directories have just been removed: "removing watch failed", and exit.
     """
     if armed(set_name, seconds):
-        return
+        return True
     from hotpair import watchdog  # it needs us
 
-    if watchdog.revive():
-        armed(set_name, seconds)
+    return watchdog.revive() and armed(set_name, seconds)
 
 
 def armed(set_name: str, seconds: float) -> bool:

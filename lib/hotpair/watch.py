@@ -75,11 +75,16 @@ def cron(program_dir: str, copies: bool, sessions: bool) -> str:
     return (CRON + COPY * copies + SESSIONS * sessions).format(programs=program_dir, root=root)
 
 
-def _tables() -> list[str]:
+def tables() -> list[str]:
     """Return every incron table of ours by its name, those that a storm put away included."""
     directory = paths.under("/etc/incron.d")
     names = os.listdir(directory) if os.path.isdir(directory) else []
     return [f"{directory}/{name}" for name in sorted(names) if name.startswith(("hotpair-", ".hotpair-"))]
+
+
+def set_of(path: str) -> str:
+    """Return the name of the set whose table a file is, put away or not."""
+    return os.path.basename(path).lstrip(".").removeprefix("hotpair-").removesuffix(".away")
 
 
 def plan(configuration: Config, program_dir: str) -> dict[str, str | None]:
@@ -88,7 +93,7 @@ def plan(configuration: Config, program_dir: str) -> dict[str, str | None]:
         paths.incron_table(files.name): table(files, program_dir) for files in configuration.sets.values()
     }
     known = {*wanted, *(storm.shelf(name) for name in configuration.sets)}
-    for path in _tables():
+    for path in tables():
         if path not in known and (read(path) or "").startswith(MAKER):
             wanted[path] = None
     wanted[paths.cron_file()] = cron(program_dir, bool(configuration.hotsync), bool(configuration.sessions))
@@ -219,7 +224,7 @@ def problems(configuration: Config) -> list[ini.Problem]:
     """Return what is wrong with the tables that are installed."""
     found = []
     advice = "run `hotpair tables`"
-    for path in _tables():
+    for path in tables():
         if os.path.basename(path).endswith(".tmp"):
             continue
         if why := ini.untrusted(path):
@@ -233,7 +238,7 @@ def problems(configuration: Config) -> list[ini.Problem]:
                 found.append(ini.Problem(path, number, what, advice))
             elif len(os.fsencode(line)) > watched.LONGEST:
                 found.append(ini.Problem(path, number, "incrond splits a line of 1000 bytes and more", advice))
-        name = os.path.basename(path).lstrip(".").removeprefix("hotpair-").removesuffix(".away")
+        name = set_of(path)
         if name not in configuration.sets:
             found.append(ini.Problem(path, 0, f"there is no set {name!r}", f"{advice}, or remove the file"))
     return found

@@ -2,6 +2,7 @@
 
 incrond dies, and loses a watch, without a word. Each minute touches the canary of every set; the next one looks
 whether the trigger answered. What is known of an outage is one small file, "SINCE MINUTES", so that it is said once.
+Whatever is repaired, a mark is left: what came before that is to be looked for.
 """
 
 import os
@@ -139,16 +140,16 @@ def unanswered(set_name: str) -> bool:
 
 def canaries(configuration: Config) -> list[Canary]:
     """Return for each set whether its events arrive, for status."""
-    found = []
+    found, down = [], not paths.root() and running() is None
     for name in configuration.sets:
         touched, answer, answered = _times(name)
-        dead = _dead(name)
+        dead = Outage(paths.state("incrond-down")) if down else _dead(name)
         found.append(
             Canary(
                 name,
                 storm.away(name) or os.path.exists(paths.incron_table(name)),
                 max(0.0, answer - touched) if touched and answered else None,
-                dead.since if dead.minutes else None,
+                dead.since if down or dead.minutes else None,
             )
         )
     return found
@@ -160,6 +161,13 @@ def _nudge(set_name: str) -> None:
     text = watch.read(path)
     if text is not None:
         watch.replace(path, text)
+        _missed(set_name)
+
+
+def _missed(set_name: str) -> None:
+    """Have all of a set looked at, by the run that follows or the next minute's."""
+    with suppress(FileNotFoundError):  # a table whose set is gone
+        marks.add(set_name, marks.MISSED)
 
 
 def _see(set_name: str, pid: int) -> None:
@@ -249,7 +257,11 @@ def _restart(pid: int | None) -> str:
             _end(pid)
     why = child.run(command, child.environment(), RESTART)
     _wait(None)
-    return "" if running() is not None else why or f"`{' '.join(command)}` did not bring it up"
+    if running() is None:
+        return why or f"`{' '.join(command)}` did not bring it up"
+    for table in watch.tables():
+        _missed(watch.set_of(table))
+    return ""
 
 
 def _end(pid: int) -> None:

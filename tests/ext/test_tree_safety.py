@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hotpair import run
+from hotpair import marks
 from tests.ext.test_tree_pair import CHANGES
 from tests.ext.trees import SETS, Trees, fill, kept, tree_of
 from tests.ext.twonodes import Node, Pair
@@ -389,7 +389,7 @@ def test_run_that_has_to_look_once_more_ends_though_the_peer_writes_to_the_file_
     fill(trees.alpha, "log")
     trees.sync()
     claimed = trees.alpha.root / "var/lib/hotpair/sets/data/marks/taken"
-    (claimed / run.MISSED).touch()  # incrond was blind
+    (claimed / marks.MISSED).touch()  # incrond was blind
     trees.alpha.write("/srv/data/log", "edited")
     ended = threading.Event()
 
@@ -403,10 +403,23 @@ def test_run_that_has_to_look_once_more_ends_though_the_peer_writes_to_the_file_
     writer.start()
     try:
         assert trees.alpha.run("syncr", "data", "0").code == os.EX_TEMPFAIL
-        assert (claimed / run.MISSED).exists()
+        assert (claimed / marks.MISSED).exists()
     finally:
         ended.set()
         writer.join()
+
+
+def test_run_that_incrond_did_not_answer_in_time_has_the_minute_job_look_at_all_once_more(trees):
+    assert trees.alpha.run("hotpair", "tables").code == 0
+    fill(trees.alpha, "d/f")
+    trees.sync()  # directories came, and no incrond reads the tables of this prefix
+    fill(trees.alpha, "d/e/f")
+    assert trees.alpha.run("syncr", "data", "0").code == os.EX_OK
+    fill(trees.alpha, "d/e/unseen")  # while incrond is still reading its table
+    for _ in range(2):
+        assert trees.alpha.run("psync", "--retry").code == os.EX_OK
+        assert trees.equal()
+        assert not any((trees.alpha.root / "var/lib/hotpair/sets/data/marks/taken").iterdir())
 
 
 @pytest.mark.parametrize("words", [("history", "f"), ("restore", "f"), ("restore", "-n", "f", "9"), ("resolve", "f")])

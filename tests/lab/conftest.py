@@ -83,18 +83,16 @@ def living(may_build: None) -> Iterator[Pair]:
 
 pair = pytest.fixture(scope="session")(living)
 own_pair = pytest.fixture(living, name="own_pair")  # for a test that breaks its pair
+pair_of_module = pytest.fixture(scope="module")(living)  # a large tree, and what it does to incrond, is nobody else's
 
 
 @pytest.fixture(scope="module")
-def two(pair: Pair) -> Iterator[Two]:
-    nodes = [LabNode(pair.lab, "alpha"), LabNode(pair.lab, "beta")]
+def two(pair_of_module: Pair) -> Two:
+    nodes = [LabNode(pair_of_module.lab, name) for name in ("alpha", "beta")]
     for node in nodes:
         section = f"\\n[tree data]\\nroot = {ROOT}\\nmax-delete = 100%%\\n"
         line = f"mkdir -p {ROOT}; printf '{section}' >>/etc/hotpair/hotpair.ini; hotpair tables >/dev/null"
         assert node.run(line) == (0, "")
-    found = Two(*nodes)
     nodes[0].run(f"echo stays >{ROOT}/.stays")  # a tree that somebody emptied would wait for a person
     assert nodes[0].run("psync data")[0] == 0
-    yield found
-    for node in nodes:
-        node.run("sed -i '/^.tree data/,$d' /etc/hotpair/hotpair.ini; hotpair tables >/dev/null")
+    return Two(*nodes)

@@ -58,8 +58,20 @@ def test_directories_made_in_bursts_are_all_on_the_peer_within_seconds(two):
     assert two.alpha.run(f"cd {ROOT}; for b in 1 2 3 4 5; do {burst}; done") == (0, "")
     began = time.monotonic()
     assert two.becomes_equal()
-    assert time.monotonic() - began < 10, "5 s on a machine that does nothing else"
+    assert time.monotonic() - began < 5 or not LONG, "which wants a machine that does nothing else"
     assert two.alpha.run("hotpair status --json")[1].count('"repaired": 0') >= 1
+
+
+def test_what_an_incrond_that_died_missed_crosses_with_the_next_minute(two):
+    assert two.alpha.run(f"mkdir -p {ROOT}/missed/deep; echo old >{ROOT}/missed/deep/file") == (0, "")
+    assert two.becomes_equal()
+    assert two.alpha.run("psync data")[0] == 0
+    assert two.alpha.run("kill -9 $(cat /run/incrond.pid)") == (0, "")
+    assert two.alpha.run(f"echo new >>{ROOT}/missed/deep/file") == (0, "")
+    assert "no event arrives" in two.alpha.run("hotpair status")[1]
+    assert two.alpha.run("psync --retry")[0] == 0
+    assert two.equal()
+    assert "no event arrives" not in two.alpha.run("hotpair status")[1]
 
 
 SWAP = """
