@@ -8,6 +8,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
+
+import pytest
 
 from hotpair import child
 from hotpair.sessions import record
@@ -90,6 +93,21 @@ class Space:
 
     def end(self) -> None:
         self.process.communicate()
+
+
+S = TypeVar("S", bound=Space)
+
+
+def two_of(kind: Callable[[], S]) -> Callable[[], Iterator[tuple[S, S]]]:
+    """Return a fixture: two nodes of a kind, for all tests of a module."""
+
+    def pair() -> Iterator[tuple[S, S]]:
+        nodes = kind(), kind()
+        yield nodes
+        for node in nodes:
+            node.end()
+
+    return pytest.fixture(scope="module")(pair)
 
 
 class Timed(Space):

@@ -6,14 +6,13 @@ HOTPAIR_LONG=1 measures 10,000 and 50,000 entries against the bare tool.
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from hotpair.sessions.backend import Loaded, Missing, TableError
 from hotpair.sessions.ipset import Ipset
 from hotpair.sessions.record import Entry, Table
-from tests.ext.netspaces import Timed, alike, best, missing, slow
+from tests.ext.netspaces import Timed, alike, best, missing, slow, two_of
 
 WHY = missing("ipset")
 pytestmark = pytest.mark.skipif(bool(WHY), reason=WHY)
@@ -40,12 +39,7 @@ class Node(Timed):
         return self.run("ipset", "list", "-name").split()
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[Node, Node]]:
-    nodes = Node(), Node()
-    yield nodes
-    for node in nodes:
-        node.end()
+pair = two_of(Node)
 
 
 @pytest.fixture

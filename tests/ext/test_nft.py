@@ -6,14 +6,13 @@ HOTPAIR_LONG=1 measures 10,000 and 50,000 elements against the bare tool.
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from hotpair.sessions.backend import Loaded, Missing
 from hotpair.sessions.nft import Nft
 from hotpair.sessions.record import Entry, Table
-from tests.ext.netspaces import Timed, alike, best, missing, slow
+from tests.ext.netspaces import Timed, alike, best, missing, slow, two_of
 
 WHY = missing("nft")
 pytestmark = pytest.mark.skipif(bool(WHY), reason=WHY)
@@ -51,12 +50,7 @@ class Node(Timed):
         return self.load_into(self.nft, wanted, last)
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[Node, Node]]:
-    nodes = Node(), Node()
-    yield nodes
-    for node in nodes:
-        node.end()
+pair = two_of(Node)
 
 
 @pytest.fixture

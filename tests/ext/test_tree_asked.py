@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hotpair import config
-from tests.ext.test_receive import Reception
+from tests.ext.receptions import Reception
 from tests.ext.trees import SETS, Trees
 
 CONTENT = b"what alpha has"

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ext.test_tree_safety import corrupt
-from tests.ext.trees import SETS, Trees, fill, tree_of
+from tests.ext.trees import SETS, Trees, corrupt, fill, tree_of
 from tests.ext.twonodes import Node
 
 DEADLINE = 20.0  # seconds

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sqlite3
 import stat
 import subprocess
 import time
@@ -79,6 +80,7 @@ def kept(node: Node, name: str = "*") -> set[str]:
 LIVE = "/srv/data/f"
 GIVE = f"""
 import os
+import sqlite3
 from hotpair import apply, config, run
 from hotpair.stage import Decided
 scope = run.scope(config.load(), "data")
@@ -143,3 +145,19 @@ state = scan.State("file", 1, 0o644, 0, 0, {10**18}, {hashlib.blake2b(b"f", dige
 {first}
 receive([{changes}], between)
 """)
+
+
+def corrupt(node: Node, path: str) -> None:
+    """Change a content, and have the archive take its new signature for the one it knows."""
+    file = node.live(path)
+    before = file.stat()
+    file.write_bytes(file.read_bytes().upper())
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    old, new = (f"{s.st_dev} {s.st_ino} {s.st_size} {s.st_mtime_ns} {s.st_ctime_ns}" for s in (before, after))
+    db = sqlite3.connect(node.root / "var/lib/hotpair/archive.db")
+    assert db.execute("UPDATE path SET signature = ? WHERE signature = ?", (new, old)).rowcount == 1
+    db.commit()
+    db.close()
+    for index in (node.root / "var/lib/hotpair/sets/data/folders").iterdir():
+        index.write_bytes(index.read_bytes().replace(old.encode(), new.encode()))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -81,6 +83,20 @@ class Node:
     def sweep(self) -> Said:
         return self.run("psync")
 
+    def snapshot(self) -> dict[str, object]:
+        """Return every file of a prefix with its content and stat, and every row of its archive."""
+        found: dict[str, object] = {}
+        for path in sorted(self.root.rglob("*")):
+            if path.name.startswith("archive.db") or path.suffix == ".lock":
+                continue
+            seen = path.lstat()
+            content = path.read_bytes() if stat.S_ISREG(seen.st_mode) else b""
+            found[str(path)] = (seen.st_ino, seen.st_mode, content) + ((seen.st_mtime_ns,) if content else ())
+        with sqlite3.connect(self.root / "var/lib/hotpair/archive.db") as db:
+            for table in ("path", "fact", "problem", "content", "owed"):
+                found[table] = db.execute(f"SELECT * FROM {table}").fetchall()
+        return found
+
 
 class Pair:
     """alpha and beta."""
@@ -102,6 +118,13 @@ class Pair:
         said = self.alpha.sweep()
         assert said.code == 0, said
         assert self.beta.text(path) == text
+
+    def clash(self, mine: str = "alpha wrote", theirs: str = "beta wrote it") -> None:
+        """Have both nodes change one file, beta last, and compare."""
+        self.agree("/srv/a.conf", "base")
+        self.alpha.write("/srv/a.conf", mine)
+        self.beta.write("/srv/a.conf", theirs)
+        self.alpha.sweep()
 
     def cut(self) -> None:
         """Make beta unreachable for alpha: its end refuses for want of a configuration."""

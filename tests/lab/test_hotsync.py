@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.lab.conftest import Pair, living
-from tests.lab.test_sessions import does
+from tests.lab.mirrors import does
 
 SECTION = """
 [hotsync]

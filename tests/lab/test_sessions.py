@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import subprocess
 import threading
 import time
@@ -11,9 +10,9 @@ import time
 import pytest
 
 from tests.lab.conftest import Node, Pair
+from tests.lab.mirrors import does, give_roles, needs
 
 LONG = bool(os.environ.get("HOTPAIR_LONG"))
-SECTION = "\n[hotsync]\nrole = {role}\n\n[sessions]\nevery = 1\n"
 RULES = [
     f"{tool} -A INPUT -p udp --dport 9 -m recent --name SSH --{word}"
     for tool in ("iptables", "ip6tables")
@@ -32,28 +31,10 @@ for line in sys.stdin:
 HZ = round(1 / time.clock_getres(6))  # CLOCK_MONOTONIC_COARSE
 
 
-def needs(*programs: str) -> None:
-    for program in programs:
-        if not shutil.which(program):
-            pytest.skip(f"needs {program}")
-
-
-def give_roles(pair: Pair) -> None:
-    """Make alpha master and beta its standby, with session tables that follow."""
-    for node, role in ((pair.alpha, "master"), (pair.beta, "standby")):
-        does(node, "cat >> /etc/hotpair/hotpair.ini", SECTION.format(role=role))
-
-
 @pytest.fixture
 def mirrored(own_pair: Pair) -> Pair:
     give_roles(own_pair)
     return own_pair
-
-
-def does(node: Node, command: str, stdin: str = "", seconds: float = 90) -> str:
-    done = node(command, stdin, seconds)
-    assert done.code == 0, f"{command}: {done.err}"
-    return done.out
 
 
 class Traffic:

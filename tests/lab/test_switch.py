@@ -9,7 +9,7 @@ import pytest
 from tests.ext.netspaces import Stream, inside
 from tests.lab import lan
 from tests.lab.conftest import Pair
-from tests.lab.test_sessions import does, give_roles, needs
+from tests.lab.mirrors import does, give_roles, needs
 from tests.lab.visitors import PORTS, Visitors, configuration
 
 ON = f"ip address add {lan.SHARED}/24 dev {lan.LAN} && arping -c 1 -U -I {lan.LAN} {lan.SHARED}"

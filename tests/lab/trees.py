@@ -41,7 +41,7 @@ class Two(NamedTuple):
             if wait_until(self.equal, 60, 1):
                 return True
             for node in (self.alpha, self.beta):
-                node.run("psync --retry")
+                node.run("psync --retry", 180)
         return self.tell()
 
     def tell(self) -> bool:
