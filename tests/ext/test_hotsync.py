@@ -145,6 +145,17 @@ def traced(pair: Standby, directory: Path, *words: str, strace: tuple[str, ...] 
 strace = pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 
 
+def test_what_was_changed_within_the_second_and_has_the_same_size_is_sent(pair: Standby) -> None:
+    ours, theirs = (node.live("/srv/one") for node in pair.nodes)
+    for text, when in (("first", 10**18 + 1), ("later", 10**18 + 2)):
+        ours.write_text(text)
+        os.utime(ours, ns=(when, when))
+        os.utime(ours.with_name("data"), ns=(when, when))
+        assert pair.hotsync().code == 0
+        assert theirs.read_text() == text
+        assert [path.stat().st_mtime_ns for path in (theirs, theirs.with_name("data"))] == [when, when]
+
+
 def test_the_first_run_copies_all_and_the_next_one_only_what_is_always_new(pair: Standby) -> None:
     said = pair.hotsync()
     assert said.code == 0 and said.out.startswith("complete: "), said

@@ -19,7 +19,7 @@ RSYNC, STUNNEL = "/usr/bin/rsync", "stunnel"
 # What push.py asks for; rsync names an option by its long word. Everything else is refused, whatever a later rsync has.
 WANTED = (
     "archive acls hard-links xattrs relative numeric-ids no-implied-dirs"
-    " delete delete-delay dry-run timeout log-format stats"
+    " delete delete-delay dry-run timeout log-format stats modify-window"
 )
 ONLY_ROOT = "chown root {0} && chmod 600 {0}"
 

@@ -26,6 +26,7 @@ from hotpair.hotsync.way import Way
 OPTIONS = (
     "-aHAX",
     "--numeric-ids",
+    "--modify-window=-1",  # nanoseconds: what was changed twice within a second may have the same size
     "--delete-delay",  # at the end: a run that breaks off, for a full disk or otherwise, has removed nothing
     "-r",  # --files-from would switch it off
     "--no-implied-dirs",  # directories above what is listed are none of our business
