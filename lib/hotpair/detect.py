@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from hotpair import apply, beside, descend, keep, paths, quiet, scan, sections, tasks
+from hotpair import apply, beside, descend, folder, keep, paths, quiet, scan, sections, tasks
 from hotpair.archive import Archive, Row
 from hotpair.config import AnySet, Node
 from hotpair.scan import State, Unsettled
@@ -79,7 +79,7 @@ class Survey(NamedTuple):
 def current(scope: Scope, path: str, row: Row, settle: float = 0.0) -> Row:
     """Return the row with its live state brought up to date, and notice it when it is new. Raises Unsettled."""
     signature = quiet.signature(paths.under(path))
-    if signature == row.signature and not scope.reread and _no_link_leads_to(scope, path):
+    if signature == row.signature and not scope.reread and no_link_leads_to(scope, path):
         return row
     _recover(scope, path, row)
     state, found = _look(scope, path, settle)
@@ -101,8 +101,14 @@ def is_directory(state: State | None) -> bool:
 
 
 def lose_below(scope: Scope, path: str) -> None:
-    """Notice that all below a path is gone, for it is no directory any more: nobody will look there."""
+    """Notice that all below a path is gone, for it is no directory any more: nobody will look there.
+
+    Should it come back as it was, no index of before may say that it stands as agreed.
+    """
+    _forget_index(scope, path)
     for below, row in scope.archive.below(path).items():
+        if is_directory(row.seen):
+            _forget_index(scope, below)
         with suppress(NotADirectoryError):  # of a directory that cannot go back: its own stands no more
             _recover(scope, below, row)
         if row.seen is not None:
@@ -113,13 +119,18 @@ def lose_below(scope: Scope, path: str) -> None:
             scope.archive.put(below, row._replace(seen=None, signature="-"))
 
 
+def _forget_index(scope: Scope, directory: str) -> None:
+    if isinstance(scope.files, TreeSet) and not scope.dry:
+        folder.forget(scope.files.name, folder.watch_id(directory))
+
+
 def _recover(scope: Scope, path: str, row: Row) -> None:
     """Take up what a crash left in mid-exchange at a path."""
     if not scope.dry:
         apply.recover(scope.files, path, beside.loser(scope.files, path, row, scope.node.name))
 
 
-def _no_link_leads_to(scope: Scope, path: str) -> bool:
+def no_link_leads_to(scope: Scope, path: str) -> bool:
     """Say whether a path of a tree is really there: a user may have made a link to it of a directory above."""
     if not isinstance(scope.files, TreeSet):
         return True

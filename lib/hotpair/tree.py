@@ -100,11 +100,18 @@ def _changes(scope: Scope, tree: TreeSet, walk: "_Walk") -> list[Change]:
             continue
         if path in placed or (state.kind in scan.SPECIALS and not tree.specials):  # shared once
             continue
-        if row.seen is None and state.digest in walk.moving:
+        if not tree.covers(path, state.kind == "directory") or not scope.asked_for(path):
+            continue
+        if row.seen is None and (state.digest in walk.moving or _is_back(scope, path)):
             walk.unsettled.append(path)
-        elif tree.covers(path, state.kind == "directory") and scope.asked_for(path):
+        else:
             found.append(Change(path, row.agreed, row.seen))
     return moves.pair(found, scope.unmovable)
+
+
+def _is_back(scope: Scope, path: str) -> bool:
+    """Say whether something stands where something was removed, in a folder that this walk did not look at."""
+    return os.path.lexists(paths.under(path)) and detect.no_link_leads_to(scope, path)
 
 
 def _is_in(path: str, tops: set[str]) -> bool:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hotpair import folder, send
+from hotpair import config, folder, run, send
 from hotpair.cmd import syncr
-from tests.ext.trees import SETS, Trees, fill, kept
+from tests.ext.trees import SETS, Trees, fill, kept, tree_of
 from tests.ext.twonodes import Node
 
 
@@ -154,3 +154,28 @@ def test_edit_in_a_directory_that_moves_away_before_it_is_sent_is_found_and_sent
     assert filled.beta.text("/srv/data/moved/y/z/f") == "edited"
     assert filled.equal()
     assert len(attempts) < 10
+
+
+class Died(BaseException):
+    """Stands for a kill: nothing is recorded after it."""
+
+
+@pytest.mark.parametrize("how", ["psync", "event"])
+def test_directory_that_the_peer_moves_back_before_we_know_that_our_move_arrived_keeps_all(filled, monkeypatch, how):
+    """What is below was gone from there when the peer's move was judged, and is there again with the old indexes."""
+    alpha, beta = filled.nodes
+    move(beta, "d", "moved")
+    with monkeypatch.context() as patch:
+        patch.setenv("HOTPAIR_ROOT", str(beta.root))
+        patch.setattr(send, "record", lambda *_: (_ for _ in ()).throw(Died))
+        with pytest.raises(Died):
+            run.sweep(run.scope(config.load(), "data"))
+    before, file = tree_of(alpha.live("/srv/data")), inode(alpha, "moved/deep/er")
+    move(alpha, "moved", "d")
+    assert (event(filled) if how == "event" else alpha.run("psync").code) == 0
+    fill(beta, "e/unrelated")
+    assert beta.run("syncr", "data", folder.watch_id("/srv/data/e")).code == 0
+    filled.sync()
+    found = tree_of(alpha.live("/srv/data"))
+    assert inode(alpha, "d/deep/er") == file, "removed, and sent again"
+    assert {"d/f", "e/unrelated"} <= found.keys() and len(found) == len(before) + 1
