@@ -217,8 +217,10 @@ class Archive:
         found = self.db.execute(f"SELECT count(*) FROM path WHERE {_WHOSE} AND agreed IS NOT NULL", self._key)
         return int(found.fetchone()[0])
 
-    def move(self, old: str, new: str) -> None:
-        """Give a directory and all below it another path, as rename(2) does."""
+    def move(self, old: str, new: str) -> list[str]:
+        """Give a directory and all below it another path, as rename(2) does. Returns what rows were moved from and to:
+        the directory and each folder below it that has any.
+        """
         folders = self.db.execute(
             f"SELECT DISTINCT folder FROM path WHERE {_WHOSE} AND (folder = ? OR folder > ? AND folder < ?)",
             (*self._key, *_range(old)),
@@ -230,6 +232,8 @@ class Archive:
         row = self.row(old)
         self.forget(old)
         self.put(new, row)
+        below = [os.fsdecode(folder)[len(old) :] for (folder,) in folders]
+        return [top + path for path in {"", *below} for top in (old, new)]
 
     def fact(self, key: str) -> float:
         """Return a number kept for the set (times in seconds since the epoch); 0 when never recorded."""

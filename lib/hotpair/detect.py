@@ -119,6 +119,15 @@ def lose_below(scope: Scope, path: str) -> None:
             scope.archive.put(below, row._replace(seen=None, signature="-"))
 
 
+def move(scope: Scope, source: str, path: str) -> None:
+    """Record that a directory has moved on both nodes, with all that the archive has below it.
+
+    Something else may stand at either path by now, so no index of before may say that it stands as agreed.
+    """
+    for directory in scope.archive.move(source, path):
+        _forget_index(scope, directory)
+
+
 def _forget_index(scope: Scope, directory: str) -> None:
     if isinstance(scope.files, TreeSet) and not scope.dry:
         folder.forget(scope.files.name, folder.watch_id(directory))

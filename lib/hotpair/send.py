@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from hotpair import apply, hardlinks, hooks, keep, lineage, locks, log, moves, payload, scan, survey
+from hotpair import apply, detect, hardlinks, hooks, keep, lineage, locks, log, moves, payload, scan, survey
 from hotpair.archive import Row, transaction
 from hotpair.config import AnySet
 from hotpair.detect import LARGE, Change, Scope
@@ -206,7 +206,7 @@ def agree(scope: Scope, path: str, state: scan.State | None) -> None:
 def _agree_on_move(scope: Scope, change: Change) -> None:
     """Record that what was moved, and all below it, has moved on both nodes."""
     if change.new is not None and change.new.kind == "directory":
-        scope.archive.move(change.source, change.path)
+        detect.move(scope, change.source, change.path)
         scope.archive.put(change.path, Row(change.new, change.new))
     else:
         agree(scope, change.source, None)

@@ -120,7 +120,7 @@ class Settlement:
     def _record_move(self, change: Decided) -> None:
         assert change.new
         if change.new.kind == "directory":
-            self.scope.archive.move(change.source, change.path)
+            detect.move(self.scope, change.source, change.path)
         else:
             self.scope.archive.forget(change.source)
         self._owe(change.source, ("both", "peer"))

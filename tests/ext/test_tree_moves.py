@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hotpair import config, folder, run, send
+from hotpair import config, folder, marks, run, send, survey
 from hotpair.cmd import syncr
 from tests.ext.trees import SETS, Trees, fill, kept, tree_of
 from tests.ext.twonodes import Node
@@ -179,3 +179,28 @@ def test_directory_that_the_peer_moves_back_before_we_know_that_our_move_arrived
     found = tree_of(alpha.live("/srv/data"))
     assert inode(alpha, "d/deep/er") == file, "removed, and sent again"
     assert {"d/f", "e/unrelated"} <= found.keys() and len(found) == len(before) + 1
+
+
+def test_link_that_arrives_where_a_directory_was_while_its_move_is_on_its_way_stays(filled, monkeypatch):
+    """Both archives have it moved along; where the directory was moved first, it stands at the old path."""
+    alpha, beta = filled.nodes
+    alpha.live("/srv/data/empty").mkdir()
+    filled.sync()
+    alpha.live("/srv/data/empty/new").symlink_to("value")
+    move(beta, "empty", "moved")
+    look, meanwhile = survey.survey, [lambda: event(filled, "/empty")]
+
+    def survey_first(*words):
+        found = look(*words)
+        assert [do() for do in meanwhile] in ([0], [])
+        meanwhile.clear()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setenv("HOTPAIR_ROOT", str(beta.root))
+        patch.setattr(survey, "survey", survey_first)
+        marks.add("data", "0")
+        run.run(run.scope(config.load(), "data"))
+    filled.sync()
+    filled.sync(beta)
+    assert [name for name in tree_of(beta.live("/srv/data")) if name.endswith("/new")] in (["empty/new"], ["moved/new"])
