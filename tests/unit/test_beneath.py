@@ -1,5 +1,6 @@
 """Beneath: directories that are entered, and made, one component at a time."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def open_files() -> int:
+    gc.collect()  # what other tests left open is not to be closed between two counts
     return len(os.listdir("/proc/self/fd"))
 
 
