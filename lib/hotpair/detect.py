@@ -105,10 +105,10 @@ def lose_below(scope: Scope, path: str) -> None:
 
     Should it come back as it was, no index of before may say that it stands as agreed.
     """
-    _forget_index(scope, path)
+    forget_index(scope, path)
     for below, row in scope.archive.below(path).items():
         if is_directory(row.seen):
-            _forget_index(scope, below)
+            forget_index(scope, below)
         with suppress(NotADirectoryError):  # of a directory that cannot go back: its own stands no more
             _recover(scope, below, row)
         if row.seen is not None:
@@ -125,10 +125,11 @@ def move(scope: Scope, source: str, path: str) -> None:
     Something else may stand at either path by now, so no index of before may say that it stands as agreed.
     """
     for directory in scope.archive.move(source, path):
-        _forget_index(scope, directory)
+        forget_index(scope, directory)
 
 
-def _forget_index(scope: Scope, directory: str) -> None:
+def forget_index(scope: Scope, directory: str) -> None:
+    """Have a folder looked at again, whatever stands there. Of a files set there is one index, which is compared."""
     if isinstance(scope.files, TreeSet) and not scope.dry:
         folder.forget(scope.files.name, folder.watch_id(directory))
 

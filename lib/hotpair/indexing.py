@@ -57,8 +57,7 @@ def index_folder(scope: Scope, directory: str, seen: Look) -> str:
         as_agreed(scope.files, rows[entry], record, entry in directories) for entry, record in wanted.items()
     )
     if not whole or not (directory == scope.files.live("") or _itself_agreed(scope, directory, seen)):
-        if not scope.dry:
-            folder.forget(name, watch)
+        detect.forget_index(scope, directory)
         return ""
     sum_ = hashlib.blake2b(digest_size=16)
     for entry in sorted(rows):
@@ -81,7 +80,7 @@ def index(scope: Scope, tree: TreeSet, folders: Iterable[str]) -> None:
         for directory in folders:
             seen = look(tree, directory)
             if seen is None:
-                folder.forget(scope.files.name, folder.watch_id(directory))
+                detect.forget_index(scope, directory)
                 continue
             if directory != tree.root:  # what changed in it gave it another ctime, and so may a chmod have done
                 with suppress(Unsettled, OSError):

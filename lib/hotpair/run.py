@@ -117,7 +117,8 @@ def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]
     name, absences, deadline = scope.files.name, dict[str, float](), time.monotonic() + PATIENCE
     marks.take(name)
     claimed, unwatched, watched = marks.claimed(name), 0, True
-    blind, folders = marks.MISSED in claimed, survey.marked(scope, claimed)
+    folders = survey.marked(scope, claimed)
+    blind = missed = marks.MISSED in claimed
     while True:
         began = time.monotonic()
         found = survey.survey(scope, absences, folders)
@@ -131,7 +132,7 @@ def _until_calm(scope: Scope, force: bool, started: list[subprocess.Popen[bytes]
         if not calm:
             deadline = time.monotonic() + PATIENCE  # a storm tries nobody's patience
         elif blind and not again:  # what incrond did not see while it was blind
-            watched = storm.rearm(name, BLIND) or marks.MISSED in claimed
+            watched = storm.rearm(name, BLIND) or missed  # once: where nobody answers it would never end
             blind = calm = False
         elif not again or time.monotonic() > deadline:
             break

@@ -154,8 +154,7 @@ class _Walk:
     def _folder(self, directory: str) -> None:
         seen = indexing.look(self.tree, directory)
         if seen is None:  # gone: its parent's entries tell
-            if not self.scope.dry:
-                folder.forget(self.scope.files.name, folder.watch_id(directory))
+            detect.forget_index(self.scope, directory)
             return
         digest = None if self.scope.reread else indexing.indexed(self.scope, directory, seen)
         if digest is None:

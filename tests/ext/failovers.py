@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hotpair import child, config, watch
-from hotpair.failover import notes, role, standing, takeover
+from hotpair.failover import notes, peer_role, role, standing, takeover
 from hotpair.failover.takeover import Order
 from hotpair.hotsync import backup, inventory
 from tests.ext.twonodes import Node
@@ -168,3 +168,31 @@ def killed_at(at: int, do: Callable[[], object], *changes: tuple[Any, str]) -> b
     _, status = os.waitpid(pid, 0)
     assert status in (0, signal.SIGKILL), status
     return status == 0
+
+
+def ends_when_killed(
+    home: Path,
+    patch: pytest.MonkeyPatch,
+    backed_up: tuple[bytes, str],
+    begin: Callable[[Both], None],
+    until: Callable[[int], bool],
+    state: Callable[[Both], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Kill something before its first change, its second and so on, and do it again; return what each ended in.
+
+    The last is that of one which came to its end. until: do it, killed before its n-th change; say whether it ended.
+    """
+    patch.setattr(peer_role, "ask", lambda _: None)  # the other node is away: that takes time to find out
+    child.run(["true"], child.environment(), 5)  # what is imported for it is imported once
+    states: list[dict[str, Any]] = []
+    ended = False
+    while not ended:
+        at = len(states)
+        (home / str(at)).mkdir()
+        both = Both(home / str(at), patch, backed_up)
+        begin(both)
+        ended = until(at)
+        if not ended:
+            assert until(10**6)
+        states.append(state(both))
+    return states

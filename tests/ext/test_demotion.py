@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hotpair import child, config
+from hotpair import config
 from hotpair.failover import demotion, follow, gate, notes, peer_role, role, standing, unseen
 from hotpair.status import CRITICAL
-from tests.ext.failovers import Both, killed_at, me, promote, remarks
+from tests.ext.failovers import Both, ends_when_killed, killed_at, me, promote, remarks
 from tests.ext.standbys import has_open
 from tests.ext.twonodes import BIN
 from tests.lab.spaces import wait_until
@@ -91,12 +91,7 @@ def _what(path: Path) -> str:
 def test_killed_before_any_of_its_changes_a_demotion_keeps_the_same_when_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backed_up: tuple[bytes, str]
 ) -> None:
-    monkeypatch.setattr(peer_role, "ask", lambda _: None)
-    child.run(["true"], child.environment(), 5)  # what is imported for it is imported once
-    states, at, ended = [], 0, False
-    while not ended:
-        (tmp_path / str(at)).mkdir()
-        both = Both(tmp_path / str(at), monkeypatch, backed_up)
+    def begin(both: Both) -> None:
         both.on(both.alpha)
         both.alpha.script("/etc/hotpair/hotsync.d/10-db", DUMP)
         both.alpha.live("/db.is").write_text("up\n")
@@ -105,12 +100,9 @@ def test_killed_before_any_of_its_changes_a_demotion_keeps_the_same_when_run_aga
             both.alpha.write(f"/srv/{name}", f"unseen {name}")
         both.alpha.live("/srv/deep/link").symlink_to("b")
         notes.write(notes.SERVED, {"boot": role.boot_id()})
-        ended = demoted_until(at)
-        if not ended:
-            assert demoted_until(10**6)
-        states.append(demoted_state(both))
-        at += 1
-    assert at > 20  # notes, hooks, dumps, services, files, the role: each is killed at
+
+    states = ends_when_killed(tmp_path, monkeypatch, backed_up, begin, demoted_until, demoted_state)
+    assert len(states) > 20  # notes, hooks, dumps, services, files, the role: each is killed at
     assert states[-1]["dumps"] == {"rows": "rows\n"} and states[-1]["places"] == 2
     assert states[-1]["noted"] == (["/srv/a", "/srv/deep/b", "/srv/deep/link"], [], True)
     assert [state for state in states if state != states[-1]] == []

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hotpair import child, config
-from hotpair.failover import demotion, notes, peer_role, role, standing, steps, takeover
+from hotpair import config
+from hotpair.failover import demotion, notes, role, standing, steps, takeover
 from hotpair.failover.takeover import Order
 from hotpair.hotsync import backup
-from tests.ext.failovers import DEAD, Both, killed_at, me, promote, remarks
+from tests.ext.failovers import DEAD, Both, ends_when_killed, killed_at, me, promote, remarks
 from tests.ext.standbys import has_open
 from tests.ext.twonodes import BIN
 from tests.lab.spaces import wait_until
@@ -142,19 +142,10 @@ def end_state(both: Both) -> dict[str, Any]:
 def test_killed_before_any_of_its_changes_a_promotion_ends_in_the_same_state_when_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backed_up: tuple[bytes, str]
 ) -> None:
-    monkeypatch.setattr(peer_role, "ask", lambda _: None)  # alpha is dead: that takes time to find out
-    child.run(["true"], child.environment(), 5)  # what is imported for it is imported once
-    states, at, ended = [], 0, False
-    while not ended:
-        (tmp_path / str(at)).mkdir()
-        both = Both(tmp_path / str(at), monkeypatch, backed_up)
-        both.on(both.beta)
-        ended = promoted_until(at)
-        if not ended:
-            assert promoted_until(10**6)
-        states.append(end_state(both))
-        at += 1
-    assert at > 2 * len(steps.STEPS)  # each step has changes to be killed at
+    states = ends_when_killed(
+        tmp_path, monkeypatch, backed_up, lambda both: both.on(both.beta), promoted_until, end_state
+    )
+    assert len(states) > 2 * len(steps.STEPS)  # each step has changes to be killed at
     assert [state for state in states if state != states[-1]] == []
 
 

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -126,7 +127,7 @@ def listed(node: LabNode) -> dict[bytes, bytes | None]:
     found: dict[bytes, bytes | None] = {}
     for name in os.listdir(folder):
         if not name.startswith(b"."):
-            with open(os.path.join(folder, name), "rb") as file:
+            with suppress(FileNotFoundError), open(os.path.join(folder, name), "rb") as file:  # removed meanwhile
                 found[name] = file.read()
     return found
 

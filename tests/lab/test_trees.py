@@ -58,7 +58,7 @@ def test_directories_made_in_bursts_are_all_on_the_peer_within_seconds(two):
     assert two.alpha.run(f"cd {ROOT}; for b in 1 2 3 4 5; do {burst}; done") == (0, "")
     began = time.monotonic()
     assert two.becomes_equal()
-    assert time.monotonic() - began < 5 or not LONG, "which wants a machine that does nothing else"
+    assert time.monotonic() - began < (5 if LONG else 10), "5 s on a machine that does nothing else"
     assert two.alpha.run("hotpair status --json")[1].count('"repaired": 0') >= 1
 
 

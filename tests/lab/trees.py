@@ -31,9 +31,8 @@ class Two(NamedTuple):
         except (FileNotFoundError, NotADirectoryError):  # somebody is at work
             return False
 
-    def becomes_equal(self, seconds: float = WITHIN, pause: float = 0.02) -> bool:
-        """Wait until both trees are equal. pause: seconds between two looks, which the nodes' work has to share."""
-        return wait_until(self.equal, seconds, pause) or self.tell()
+    def becomes_equal(self, seconds: float = WITHIN) -> bool:
+        return wait_until(self.equal, seconds, 0.02) or self.tell()
 
     def becomes_equal_by_the_minute(self, minutes: int) -> bool:
         """Wait as well, with cron's minute job: where directories come and go by the thousand, incrond dies of it."""
